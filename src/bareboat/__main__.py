@@ -1,0 +1,5 @@
+"""`python -m bareboat` is the `bareboat` command."""
+
+from bareboat.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""One folder per rental cloud, found by discovery; a driver holds no policy."""

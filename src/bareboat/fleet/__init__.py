@@ -1,0 +1,1 @@
+"""What happens to rented instances over time: rent, watch, reap, recover, spend."""

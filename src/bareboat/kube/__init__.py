@@ -1,0 +1,1 @@
+"""The Kubernetes client: requests, watches, work queues, patches, events. Knows nothing of renting."""

@@ -1,0 +1,1 @@
+"""No domain: supervised tasks, retry, rate limits, clock, logs, metrics."""

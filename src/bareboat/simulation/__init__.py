@@ -1,0 +1,1 @@
+"""The engine under every simulated cloud: world, faults, machines that really run the workload, ledger."""

@@ -1,0 +1,1 @@
+"""Pure translation between Pods and our words: needs, launch, references, status, annotations."""
