@@ -1,1 +1,1 @@
-"""The domain: offers, needs, instances, matching, scoring, budget, and the seam to the clouds. Standard library only."""
+"""The domain: offers, needs, instances, matching, scoring, budget, and the seam to the clouds. Standard library."""

@@ -1,0 +1,51 @@
+"""Keeps long-lived parts alive: the one place that catches every exception, says so, and starts the part again."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from bareboat.plumbing import clock as clocks
+
+log = structlog.get_logger()
+
+
+class Fatal(Exception):
+    """Ends the program: nothing that a restart of the part could mend. `exit_code` is what the command returns."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+async def supervise(
+    name: str,
+    part: Callable[[], Awaitable[None]],
+    *,
+    clock: clocks.Clock,
+    on_crash: Callable[[str, BaseException], None] | None = None,
+    first_pause_s: float = 0.5,
+    longest_pause_s: float = 30.0,
+) -> None:
+    """Runs `part` for ever: logs a crash under `name` and starts it again after a growing, jittered pause.
+
+    The pause falls back once the part has lived longer than the longest pause. `Fatal` and cancellation pass through.
+    """
+    pause_s = first_pause_s
+    while True:
+        started_s = clock.monotonic_s()
+        try:
+            await part()
+            reason: BaseException = RuntimeError(f"{name} returned; a part is meant to run for ever")
+        except (Fatal, asyncio.CancelledError):
+            raise
+        except Exception as crash:  # noqa: BLE001 - the one place
+            reason = crash
+        if clock.monotonic_s() - started_s > longest_pause_s:
+            pause_s = first_pause_s
+        log.error("part.crashed", part=name, again_in_s=round(pause_s, 1), exc_info=reason)
+        if on_crash is not None:
+            on_crash(name, reason)
+        await clock.sleep(pause_s * random.uniform(0.8, 1.2))
+        pause_s = min(pause_s * 2, longest_pause_s)
