@@ -1,0 +1,42 @@
+"""What is sent to a cloud to start one workload."""
+
+from dataclasses import dataclass, field
+
+from bareboat.core import needs
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port that the workload listens on."""
+
+    number: int
+    protocol: str = "TCP"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryLogin:
+    """Who may pull the image. `password` never appears in a repr, an error or a log."""
+
+    server: str
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """`command` overrides the image's ENTRYPOINT when it is not None, `args` its CMD, as in a container spec.
+
+    `env` is complete: references are resolved. `bid_usd_per_hour` is set exactly for spot pricing.
+    """
+
+    image: str
+    command: tuple[str, ...] | None = None
+    args: tuple[str, ...] | None = None
+    env: dict[str, str] = field(default_factory=dict, repr=False)
+    ports: tuple[Port, ...] = ()
+    disk_gib: float = 10.0
+    registry_login: RegistryLogin | None = None
+    hostname: str | None = None
+    pricing: needs.Pricing = needs.Pricing.ON_DEMAND
+    bid_usd_per_hour: float | None = None
+    template: str | None = None
