@@ -1,0 +1,176 @@
+"""What a simulated cloud needs of a machine: what to run, where its ports are, how it ended, what it printed.
+
+Owns the two protocols (`Machines` starts, `Machine` is one of them) and their data; `forked` is the implementation that
+runs real processes, and a cloud that only wants states may bring one that runs nothing.
+"""
+
+import signal as signals
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bareboat.simulation import images
+
+Port = tuple[int, str]
+"""Port number in the container and its protocol, "tcp" or "udp"."""
+
+IDENTITY_PORT = 70_000
+"""A container port from here on is no port: it asks for one whose number is the same inside and on the host."""
+
+
+class MachineError(Exception):
+    """The machine could not be made; nothing of it is left. `reason` is a sentence for people."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Unavailable(MachineError):
+    """This computer runs no machines at all (not Linux); no later start can succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSpec:
+    """What `nvidia-smi` in the machine reports. `memory_mib` is per GPU."""
+
+    name: str
+    count: int = 1
+    memory_mib: int = 24_576
+    driver_version: str = "550.127.05"
+    cuda_version: str = "12.4"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file laid into the machine before the workload starts; its parent folders are made."""
+
+    content: bytes
+    mode: int = 0o644
+
+
+def _no_env(_: Mapping[Port, int]) -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSpec:
+    """What to run. `entrypoint` and `args` follow docker: an entrypoint drops the image's CMD, args replace CMD alone.
+
+    `env` goes over the image's; `env_of_ports` is called once the host ports are known, with what was asked → host port
+    (an identity port under the number it was asked by), and its variables go over all others.
+    `files` are absolute paths. `memory_mib` is enforced where cgroups allow it (see `Machines.losses`).
+    `disk_gib` bounds what the machine can write; it is kept over a stop and start and gone after `remove`.
+    """
+
+    image: images.Image
+    entrypoint: Sequence[str] | None = None
+    args: Sequence[str] | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    env_of_ports: Callable[[Mapping[Port, int]], Mapping[str, str]] = _no_env
+    ports: Sequence[Port] = ()
+    disk_gib: float = 10.0
+    memory_mib: int | None = None
+    hostname: str = "machine"
+    gpu: GpuSpec | None = None
+    files: Mapping[str, File] = field(default_factory=dict)
+    workdir: str | None = None
+    user: str | None = None
+
+    def argv(self) -> list[str]:
+        if self.entrypoint is not None:
+            return [*self.entrypoint, *(self.args or ())]
+        return [*self.image.entrypoint, *(self.image.cmd if self.args is None else self.args)]
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How one run ended, in docker's words: 128 + n for signal n, 127 no such command, 126 not executable.
+
+    `reason` is empty unless the command could not be started.
+    """
+
+    code: int
+    oom_killed: bool = False
+    reason: str = ""
+
+    @property
+    def signal(self) -> int | None:
+        """The signal a code above 128 stands for, when there is one of that number."""
+        number = self.code - 128
+        return number if number in signals.valid_signals() else None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of output without its newline. `at` is RFC 3339 with nanoseconds, as `docker logs -t` has it."""
+
+    at: str
+    stream: str
+    text: str
+
+
+class Machine(Protocol):
+    """One rented machine: made running, may end and be started again with the same disk and ports, then removed."""
+
+    @property
+    def host_ports(self) -> Mapping[Port, int]:
+        """Container port → port on the loopback address. The same over a stop and start. UDP ports lead nowhere."""
+        ...
+
+    @property
+    def exit_status(self) -> ExitStatus | None:
+        """How the last run ended; None while it runs."""
+        ...
+
+    async def wait(self) -> ExitStatus:
+        """Returns when the present run has ended (at once if it has); any number of tasks may wait."""
+        ...
+
+    async def start(self) -> None:
+        """Runs the same command again with the same disk, ports and log; nothing happens while it runs.
+
+        Raises `MachineError` once removed.
+        """
+        ...
+
+    async def stop(self, grace_s: float = 10.0) -> ExitStatus:
+        """TERM, and KILL after `grace_s` real seconds. The main process has to handle TERM itself, as under docker."""
+        ...
+
+    async def kill(self, *, oom: bool = False) -> ExitStatus:
+        """KILL to everything in the machine. With `oom` the end is reported as the kernel's for want of memory."""
+        ...
+
+    async def remove(self) -> None:
+        """Kills what runs, frees disk, ports and log. Idempotent; every other call then finds the machine ended."""
+        ...
+
+    async def log_lines(self, tail: int | None = None) -> list[LogLine]:
+        """Standard output and error in order of arrival over all runs; the last `tail` lines, or all that is kept."""
+        ...
+
+    async def log_text(self, tail: int | None = None) -> str:
+        """The same as plain text, one line each."""
+        ...
+
+
+class Machines(Protocol):
+    """Starts machines and ends them all when it is closed or dies."""
+
+    @property
+    def rung(self) -> str:
+        """One sentence: how machines are kept apart on this computer."""
+        ...
+
+    @property
+    def losses(self) -> Sequence[str]:
+        """What machines can't do here, one sentence each; empty when nothing is lost."""
+        ...
+
+    async def start(self, spec: MachineSpec) -> Machine:
+        """Returns once the command has been started (or could not be: then `exit_status` says 126 or 127).
+
+        Raises `MachineError`; cancelling it leaves nothing behind.
+        """
+        ...
