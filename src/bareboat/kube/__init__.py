@@ -1,1 +1,1 @@
-"""The Kubernetes client: requests, watches, work queues, patches, events. Knows nothing of renting."""
+"""The Kubernetes client, informer cache, per-key work queue, patches, events, leases. Knows nothing of renting."""

@@ -3,12 +3,15 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import structlog
 
 from bareboat.plumbing import clock as clocks
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 class Fatal(Exception):
@@ -49,3 +52,16 @@ async def supervise(
             on_crash(name, reason)
         await clock.sleep(pause_s * random.uniform(0.8, 1.2))
         pause_s = min(pause_s * 2, longest_pause_s)
+
+
+async def guarded(work: Awaitable[T]) -> T | Exception:
+    """One piece of work among many: a failure comes back as a value, so that it can't take its neighbours along.
+
+    The caller logs it and tries again. `Fatal` and cancellation pass through.
+    """
+    try:
+        return await work
+    except Fatal:
+        raise
+    except Exception as crash:  # noqa: BLE001 - the one place
+        return crash
