@@ -10,7 +10,7 @@ import msgspec
 from bareboat.kube import objects
 
 
-class KeySelector(msgspec.Struct, omit_defaults=True):
+class KeySelector(msgspec.Struct, gc=False, omit_defaults=True):
     """A key of a ConfigMap or Secret."""
 
     key: str = ""
@@ -18,18 +18,18 @@ class KeySelector(msgspec.Struct, omit_defaults=True):
     optional: bool = False
 
 
-class FieldSelector(msgspec.Struct, rename="camel", omit_defaults=True):
+class FieldSelector(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     field_path: str = ""
     api_version: str = "v1"
 
 
-class ResourceSelector(msgspec.Struct, rename="camel", omit_defaults=True):
+class ResourceSelector(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     resource: str = ""
     container_name: str = ""
     divisor: str | int = ""
 
 
-class EnvSource(msgspec.Struct, rename="camel", omit_defaults=True):
+class EnvSource(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     config_map_key_ref: KeySelector | None = None
     secret_key_ref: KeySelector | None = None
     field_ref: FieldSelector | None = None
@@ -37,41 +37,41 @@ class EnvSource(msgspec.Struct, rename="camel", omit_defaults=True):
     file_key_ref: dict[str, Any] | None = None
 
 
-class EnvVar(msgspec.Struct, rename="camel", omit_defaults=True):
+class EnvVar(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     name: str = ""
     value: str = ""
     value_from: EnvSource | None = None
 
 
-class NameSelector(msgspec.Struct, omit_defaults=True):
+class NameSelector(msgspec.Struct, gc=False, omit_defaults=True):
     name: str = ""
     optional: bool = False
 
 
-class EnvFrom(msgspec.Struct, rename="camel", omit_defaults=True):
+class EnvFrom(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     prefix: str = ""
     config_map_ref: NameSelector | None = None
     secret_ref: NameSelector | None = None
 
 
-class ContainerPort(msgspec.Struct, rename="camel", omit_defaults=True):
+class ContainerPort(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     container_port: int = 0
     name: str = ""
     protocol: str = "TCP"
     host_port: int = 0
 
 
-class Resources(msgspec.Struct, omit_defaults=True):
+class Resources(msgspec.Struct, gc=False, omit_defaults=True):
     limits: dict[str, str | int | float] = {}
     requests: dict[str, str | int | float] = {}
 
 
-class VolumeMount(msgspec.Struct, rename="camel", omit_defaults=True):
+class VolumeMount(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     name: str = ""
     mount_path: str = ""
 
 
-class Container(msgspec.Struct, rename="camel", omit_defaults=True):
+class Container(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     name: str = ""
     image: str = ""
     command: list[str] | None = None
@@ -93,7 +93,7 @@ class Container(msgspec.Struct, rename="camel", omit_defaults=True):
     restart_policy: str = ""
 
 
-class Volume(msgspec.Struct, rename="camel", omit_defaults=True):
+class Volume(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     """`sources` of a volume are told apart by which field is set; only those that matter by themselves are named."""
 
     name: str = ""
@@ -109,7 +109,7 @@ class Volume(msgspec.Struct, rename="camel", omit_defaults=True):
     nfs: dict[str, Any] | None = None
 
 
-class PodSpec(msgspec.Struct, rename="camel", omit_defaults=True):
+class PodSpec(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     containers: list[Container] = []
     init_containers: list[Container] = []
     ephemeral_containers: list[dict[str, Any]] = []
@@ -135,7 +135,7 @@ class PodSpec(msgspec.Struct, rename="camel", omit_defaults=True):
     overhead: dict[str, Any] = {}
 
 
-class Condition(msgspec.Struct, rename="camel", omit_defaults=True):
+class Condition(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     type: str = ""
     status: str = ""
     reason: str = ""
@@ -145,16 +145,16 @@ class Condition(msgspec.Struct, rename="camel", omit_defaults=True):
     observed_generation: int = 0
 
 
-class Waiting(msgspec.Struct, omit_defaults=True):
+class Waiting(msgspec.Struct, gc=False, omit_defaults=True):
     reason: str = ""
     message: str = ""
 
 
-class Running(msgspec.Struct, rename="camel", omit_defaults=True):
+class Running(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     started_at: str | None = None
 
 
-class Terminated(msgspec.Struct, rename="camel"):
+class Terminated(msgspec.Struct, gc=False, rename="camel"):
     exit_code: int = 0
     reason: str = ""
     message: str = ""
@@ -163,7 +163,7 @@ class Terminated(msgspec.Struct, rename="camel"):
     container_id: str = msgspec.field(name="containerID", default="")
 
 
-class ContainerState(msgspec.Struct, omit_defaults=True):
+class ContainerState(msgspec.Struct, gc=False, omit_defaults=True):
     """Exactly one of the three is set."""
 
     waiting: Waiting | None = None
@@ -171,7 +171,7 @@ class ContainerState(msgspec.Struct, omit_defaults=True):
     terminated: Terminated | None = None
 
 
-class ContainerStatus(msgspec.Struct, rename="camel"):
+class ContainerStatus(msgspec.Struct, gc=False, rename="camel"):
     name: str = ""
     image: str = ""
     image_id: str = msgspec.field(name="imageID", default="")
@@ -183,11 +183,11 @@ class ContainerStatus(msgspec.Struct, rename="camel"):
     last_state: ContainerState = msgspec.field(default_factory=ContainerState)
 
 
-class HostIP(msgspec.Struct):
+class HostIP(msgspec.Struct, gc=False):
     ip: str = ""
 
 
-class PodStatus(msgspec.Struct, rename="camel", omit_defaults=True):
+class PodStatus(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     phase: str = ""
     reason: str = ""
     message: str = ""
@@ -201,7 +201,7 @@ class PodStatus(msgspec.Struct, rename="camel", omit_defaults=True):
     observed_generation: int = 0
 
 
-class Pod(msgspec.Struct, omit_defaults=True):
+class Pod(msgspec.Struct, gc=False, omit_defaults=True):
     metadata: objects.ObjectMeta
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
     status: PodStatus = msgspec.field(default_factory=PodStatus)

@@ -1,0 +1,43 @@
+"""How an exit code gets out of a cloud that tells none: a wrapper around the pod's command writes it as its last line.
+
+The line never reaches `kubectl logs`. The wrapper needs `/bin/sh` in the image and a command in the pod; a pod turns it
+off with `bareboat.dev/exit-code: "off"`.
+"""
+
+import re
+from collections.abc import Sequence
+
+_TRAILER = re.compile(r"^bareboat: exit (\d{1,3}) attempt (\S+)\s*$")
+# Short: the clouds count the characters of a command.
+_SCRIPT = '"$@"; c=$?; printf "\\nbareboat: exit %s attempt ATTEMPT\\n" $c; exit $c'
+
+
+def wrap(command: Sequence[str], args: Sequence[str], attempt: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(command, args) that run `command` + `args` and report how they ended."""
+    return ("/bin/sh",), ("-c", _SCRIPT.replace("ATTEMPT", attempt), "sh", *command, *args)
+
+
+def find(log: str, attempt: str) -> int | None:
+    """The code that the wrapper of this attempt wrote; None when its line is not there (yet)."""
+    for line in reversed(log.splitlines()):
+        match = _TRAILER.match(line)
+        if match and match[2] == attempt:
+            return int(match[1])
+    return None
+
+
+def is_trailer(line: str) -> bool:
+    """Whether a log line is the wrapper's and not the workload's."""
+    return _TRAILER.match(line) is not None
+
+
+def strip(log: str) -> str:
+    """The workload's own output: without the wrapper's line and the line break that it put before it."""
+    lines = log.splitlines(keepends=True)
+    for index, line in enumerate(lines):
+        if is_trailer(line):
+            before = lines[:index]
+            if before and before[-1] == "\n":
+                before.pop()
+            return "".join(before + lines[index + 1 :])
+    return log

@@ -1,0 +1,88 @@
+"""What a pod asks for, from its resources and annotations. Pure; nonsense raises `annotations.Invalid`."""
+
+from dataclasses import dataclass
+
+from bareboat.core import needs
+from bareboat.workload import annotations, quantities
+from bareboat.workload import pod as pods
+
+GPU_RESOURCE = "nvidia.com/gpu"
+_PRICING = {"on-demand": "on-demand", "ondemand": "on-demand", "spot": "spot", "bid": "spot", "interruptible": "spot"}
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What holds for a pod that says nothing. `pod_cap_usd_per_hour` holds for every pod, whatever it says."""
+
+    max_usd_per_hour: float | None = 1.0
+    pod_cap_usd_per_hour: float | None = None
+    disk_gib: float = 10.0
+    min_reliability: float | None = None
+    regions: tuple[str, ...] = ()
+    verified_only: bool = True
+    min_inet_down_mbps: float | None = None
+
+
+def gpu_count(pod: pods.Pod) -> int:
+    """GPUs that the pod's containers ask for together: limits, else requests."""
+    total = 0.0
+    for index, container in enumerate(pod.spec.containers):
+        asked = container.resources.limits.get(GPU_RESOURCE, container.resources.requests.get(GPU_RESOURCE, 0))
+        field = f"spec.containers[{index}].resources.limits[{GPU_RESOURCE}]"
+        count = _quantity(field, asked)
+        if count != int(count) or count < 0:
+            raise annotations.Invalid(field, asked, "a whole number")
+        total += count
+    return int(total)
+
+
+def from_pod(pod: pods.Pod, defaults: Defaults) -> needs.Needs:
+    """The pod's needs. Prices are capped by `defaults.pod_cap_usd_per_hour`."""
+    notes = annotations.Annotations(pod.metadata.annotations)
+    price = notes.number(annotations.MAX_PRICE, 0.001, 1000, "US dollars an hour") or defaults.max_usd_per_hour
+    if defaults.pod_cap_usd_per_hour is not None:
+        price = min(price or defaults.pod_cap_usd_per_hour, defaults.pod_cap_usd_per_hour)
+    verified = notes.flag(annotations.VERIFIED)
+    return needs.Needs(
+        gpu_count=gpu_count(pod),
+        gpu_names=notes.words(annotations.GPU_NAMES),
+        gpu_memory_gib=notes.number(annotations.GPU_MEMORY, 0, 10_000, "GiB"),
+        cpu_cores=_requested(pod, "cpu", 1),
+        memory_gib=_requested(pod, "memory", GIB),
+        disk_gib=_disk_gib(pod, notes, defaults),
+        ports=sum(len(container.ports) for container in pod.spec.containers),
+        max_usd_per_hour=price,
+        regions=notes.words(annotations.REGIONS) or defaults.regions,
+        min_reliability=_or(notes.number(annotations.RELIABILITY, 0, 1, ""), defaults.min_reliability),
+        min_inet_down_mbps=_or(notes.number(annotations.DOWNLOAD, 0, 1e6, "Mbit/s"), defaults.min_inet_down_mbps),
+        min_cuda=notes.number(annotations.CUDA, 0, 100, ""),
+        verified_only=defaults.verified_only if verified is None else verified,
+        pricing=needs.Pricing(notes.choice(annotations.PRICING, _PRICING) or "on-demand"),
+        clouds=tuple(word.lower() for word in notes.words(annotations.CLOUDS)),
+    )
+
+
+def _or(value: float | None, default: float | None) -> float | None:
+    return default if value is None else value
+
+
+def _disk_gib(pod: pods.Pod, notes: annotations.Annotations, defaults: Defaults) -> float:
+    asked = notes.number(annotations.DISK, 1, 100_000, "GiB")
+    return asked or _requested(pod, "ephemeral-storage", GIB) or defaults.disk_gib
+
+
+def _requested(pod: pods.Pod, resource: str, unit: int) -> float | None:
+    total = 0.0
+    for index, container in enumerate(pod.spec.containers):
+        asked = container.resources.requests.get(resource)
+        if asked is not None:
+            total += _quantity(f"spec.containers[{index}].resources.requests[{resource}]", asked)
+    return total / unit or None
+
+
+def _quantity(field: str, value: str | int | float) -> float:
+    try:
+        return float(quantities.parse(str(value)))
+    except ValueError as error:
+        raise annotations.Invalid(field, value, "a Kubernetes quantity such as 1, 500m or 16Gi") from error
