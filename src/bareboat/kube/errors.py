@@ -155,10 +155,10 @@ def from_watch(path: str, body: bytes) -> ApiError:
 
 def _speaks_of_another_object(status: int, detail: str) -> bool:
     # The API server has no code of its own for it (seen on 1.36): status writes fail in validation, deletes and
-    # bindings in the storage layer's precondition check.
-    return (status == 422 and "metadata.uid" in detail and "immutable" in detail) or (
-        status == 409 and "UID in precondition" in detail
-    )
+    # bindings in the precondition checks of two layers with two wordings.
+    if status == 422:
+        return "metadata.uid" in detail and "immutable" in detail
+    return status == 409 and ("UID in precondition" in detail or "UID in the precondition" in detail)
 
 
 def _wait_s(header: str | None, told: _Status) -> float | None:
