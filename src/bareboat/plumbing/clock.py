@@ -100,3 +100,18 @@ class ManualClock:
     async def _let_tasks_run() -> None:
         for _ in range(10):
             await asyncio.sleep(0)
+
+
+async def within(clock: Clock, event: asyncio.Event, seconds: float) -> bool:
+    """Waits until `event` is set, at most `seconds` of `clock`; whether it is set then."""
+    if event.is_set() or seconds <= 0:
+        return event.is_set()
+    sleep = asyncio.ensure_future(clock.sleep(seconds))
+    happened = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait((sleep, happened), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sleep.cancel()
+        happened.cancel()
+        await asyncio.gather(sleep, happened, return_exceptions=True)
+    return event.is_set()

@@ -1,0 +1,225 @@
+"""What each cloud says about every instance, kept by one list per tick: never one read per instance.
+
+Invariant: an instance counts as gone only when a complete, plausible listing lacks it, and either its end was asked for
+or an exact read said so too. A failed, partial or implausibly short answer changes nothing: unknown is not gone.
+"""
+
+import asyncio
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from bareboat.core import cloud as clouds
+from bareboat.core import errors, instances
+from bareboat.plumbing import backoff
+from bareboat.plumbing import clock as clocks
+
+log = structlog.get_logger()
+
+PAGE = 25
+CONFIRMATIONS = 5
+
+
+class Watcher:
+    """The instances of one account. `on_change(owner_uid)` is called for each owner whose instances changed.
+
+    `busy` says whether something is about to change (booting, ending): then a full listing is taken every `busy_s`,
+    else a census every `idle_s` with a full listing as seldom as keeps the calls within six a minute.
+    """
+
+    def __init__(
+        self,
+        cloud: clouds.Cloud,
+        clock: clocks.Clock,
+        *,
+        on_change: Callable[[str], None],
+        on_gone: Callable[[str], None] = lambda _: None,
+        on_listing: Callable[[], None] = lambda: None,
+        idle_s: float = 30.0,
+        busy_s: float = 2.0,
+    ) -> None:
+        self.cloud = cloud
+        self.trouble: str | None = None
+        self.refused = False
+        self.complete = asyncio.Event()
+        self.listings = 0
+        self._clock = clock
+        self._on_change = on_change
+        self.on_gone = on_gone
+        self._on_listing = on_listing
+        self._idle_s = idle_s
+        self._busy_s = busy_s
+        self._known: dict[str, instances.Instance] = {}
+        self._owners: dict[str, set[str]] = {}
+        self._rented_s: dict[str, float] = {}
+        self._ending_s: dict[str, float] = {}
+        self._listed_s = -math.inf
+        self._foreign = 0
+        self._poked = asyncio.Event()
+
+    @property
+    def known(self) -> Iterable[instances.Instance]:
+        """Every instance that carries a mark in our form, whichever cluster it belongs to."""
+        return self._known.values()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._ending_s) or any(each.state in instances.BOOTING for each in self._known.values())
+
+    def of(self, owner_uid: str) -> list[instances.Instance]:
+        """The instances marked for this owner, as last seen."""
+        return [self._known[each] for each in self._owners.get(owner_uid, ())]
+
+    def get(self, instance_id: str) -> instances.Instance | None:
+        return self._known.get(instance_id)
+
+    def rented(self, instance: instances.Instance) -> None:
+        """Just bought: it may be missing from lists for the cloud's visibility window."""
+        self._rented_s[instance.id] = self._clock.monotonic_s()
+        if instance.id not in self._known:
+            self._put(instance)
+        self.poke()
+
+    def seen(self, instance: instances.Instance) -> None:
+        """Told by an exact read elsewhere."""
+        self._put(instance)
+
+    def ending(self, instance_id: str) -> None:
+        """Its end was asked for: a listing without it proves the end."""
+        self._ending_s.setdefault(instance_id, self._clock.monotonic_s())
+        self.poke()
+
+    def is_ending(self, instance_id: str) -> bool:
+        return instance_id in self._ending_s
+
+    def gone(self, instance_id: str) -> None:
+        """A read said that it does not exist (any more)."""
+        self._ending_s.pop(instance_id, None)
+        self._rented_s.pop(instance_id, None)
+        instance = self._known.pop(instance_id, None)
+        self.on_gone(instance_id)
+        if instance is None or instance.mark is None:
+            return
+        owned = self._owners.get(instance.mark.owner_uid, set())
+        owned.discard(instance_id)
+        if not owned:
+            self._owners.pop(instance.mark.owner_uid, None)
+        self._on_change(instance.mark.owner_uid)
+
+    def poke(self) -> None:
+        """Look again soon."""
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Looks for ever. A cloud in trouble is asked again with growing pauses."""
+        pause = backoff.Backoff(self._busy_s, 60.0)
+        while True:
+            try:
+                await self._look()
+                self._recovered()
+                pause.reset()
+                wait_s = self._busy_s if self.busy else self._idle_s
+            except errors.Throttled as slow:
+                wait_s = max(slow.after_s, self._busy_s)
+            except errors.CloudError as trouble:
+                self.refused = isinstance(trouble, errors.CredentialsRefused)
+                self._in_trouble(trouble.why)
+                wait_s = pause.next_s()
+                self._poked.clear()
+            await self._rest(wait_s)
+
+    async def _rest(self, wait_s: float) -> None:
+        """Sleeps; a poke cuts an idle pause down to a busy one."""
+        await self._clock.sleep(min(wait_s, self._busy_s))
+        await clocks.within(self._clock, self._poked, wait_s - self._busy_s)
+        self._poked.clear()
+
+    def _recovered(self) -> None:
+        self.refused = False
+        if self.trouble is not None:
+            log.info("cloud.recovered", cloud=self.cloud.name)
+            self.trouble = None
+
+    def _in_trouble(self, why: str) -> None:
+        if self.trouble != why:
+            log.warning("cloud.trouble", cloud=self.cloud.name, why=why)
+        self.trouble = why
+
+    async def _look(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if not self.busy and isinstance(self.cloud, clouds.HasCensus) and now_s < self._full_due_s():
+            census = await self.cloud.census()
+            if self._apply_census(census):
+                return
+        await self._list()
+
+    def _full_due_s(self) -> float:
+        pages = math.ceil((len(self._known) + self._foreign) / PAGE)
+        return self._listed_s + max(300.0, pages * 30.0)
+
+    def _apply_census(self, census: instances.Census) -> bool:
+        """False when the census says that a full listing is due."""
+        unsettled = {each.id for each in census.unsettled}
+        if census.total != len(self._known) + self._foreign:
+            return False
+        if any(each.state not in instances.SETTLED and each.id not in unsettled for each in self._known.values()):
+            return False
+        for each in census.unsettled:
+            self._put(each)
+        return True
+
+    async def _list(self) -> None:
+        started_s = self._clock.monotonic_s()
+        listing = await self.cloud.instances()
+        present = {each.id for each in listing.instances}
+        missing = [each for each in self._known.values() if each.id not in present]
+        for each in await self._confirmed(missing, started_s):
+            self.gone(each)
+        self._foreign = 0
+        for each in listing.instances:
+            if each.mark is not None or each.id in self._known:
+                self._put(each)
+            else:
+                self._foreign += 1
+        self._listed_s = started_s
+        self.listings += 1
+        self.complete.set()
+        self._on_listing()
+
+    async def _confirmed(self, missing: list[instances.Instance], started_s: float) -> list[str]:
+        """Which of the missing are gone for certain. Raises `CloudDown` when the listing is shown to be false."""
+        window_s = self.cloud.visibility_window_s
+        asked = [each.id for each in missing if self._ending_s.get(each.id, math.inf) < started_s]
+        young = {each.id for each in missing if self._rented_s.get(each.id, -math.inf) > started_s - window_s}
+        lost = [each.id for each in missing if each.id not in self._ending_s and each.id not in young]
+        # Nobody asked for the end of these. Reading a few of them shows whether the listing can be believed at all.
+        gone = []
+        for instance_id in lost[:CONFIRMATIONS]:
+            instance = await self.cloud.instance(instance_id)
+            if instance is not None:
+                raise errors.CloudDown(
+                    self.cloud.name,
+                    f"its list of instances lacks {len(missing)} of {len(self._known)}, "
+                    f"among them {instance_id}, which a read of its own still shows: the list is not believed",
+                )
+            gone.append(instance_id)
+        return asked + gone
+
+    def _put(self, instance: instances.Instance) -> None:
+        mark = instance.mark
+        before = self._known.get(instance.id)
+        if mark is None and before is not None and before.mark is not None:
+            # Somebody edited the label: the id still tells whose it is.
+            instance = _relabelled(instance, before)
+            mark = instance.mark
+        if mark is None or before == instance:
+            return
+        self._known[instance.id] = instance
+        self._owners.setdefault(mark.owner_uid, set()).add(instance.id)
+        self._on_change(mark.owner_uid)
+
+
+def _relabelled(instance: instances.Instance, before: instances.Instance) -> instances.Instance:
+    return dataclasses.replace(instance, label=before.label)
