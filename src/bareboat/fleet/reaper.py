@@ -18,6 +18,7 @@ from bareboat.plumbing import clock as clocks
 log = structlog.get_logger()
 
 EXACT_READS = 8
+LISTING_S = 5.0
 
 
 class Reaper:
@@ -74,7 +75,7 @@ class Reaper:
                     self._watcher.ending(instance_id)
                 if await self._is_gone(instance_id, pause.failures):
                     break
-                wait_s = pause.next_s()
+                wait_s = pause.next_s() if len(self._pending) <= EXACT_READS else pause.next_s() + LISTING_S
             except errors.Throttled as slow:
                 wait_s = max(slow.after_s, 0.1)
             except errors.CloudError as trouble:
@@ -88,7 +89,7 @@ class Reaper:
         self._on_ended(instance_id)
 
     async def _is_gone(self, instance_id: str, earlier_tries: int) -> bool:
-        """Few: an exact read each. Many: the watcher's listing shows them all at once, and reads come later if at all."""
+        """Few: an exact read each. Many: the watcher's listing shows them all at once; stragglers are read later."""
         if len(self._pending) > EXACT_READS and not earlier_tries:
             return False
         async with self._calls:

@@ -175,8 +175,8 @@ class Watcher:
         listing = await self.cloud.instances()
         present = {each.id for each in listing.instances}
         missing = [each for each in self._known.values() if each.id not in present]
-        for each in await self._confirmed(missing, started_s):
-            self.gone(each)
+        for instance_id in await self._confirmed(missing, started_s):
+            self.gone(instance_id)
         self._foreign = 0
         for each in listing.instances:
             if each.mark is not None or each.id in self._known:

@@ -1,0 +1,178 @@
+"""What the node remembers of one pod's renting. Everything that money depends on is also in the pod's annotations.
+
+A record is rebuilt from annotations and status at start; what is only in memory (back-off, waiting reason) may be lost.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+
+from bareboat.core import offers
+from bareboat.workload import annotations as notes
+from bareboat.workload import pod as pods
+from bareboat.workload import status as statuses
+
+
+class Renting(Enum):
+    """How far the present attempt is.
+
+    NONE      nothing rented and nothing asked for
+    UNKNOWN   a rent call may have bought: only reads until that is certain
+    RENTED    `instance_id` is ours
+    """
+
+    NONE = "none"
+    UNKNOWN = "unknown"
+    RENTED = "rented"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The pod's own end, decided once: `terminated` of the container, and what the pod's status says beside it."""
+
+    terminated: pods.Terminated
+    reason: str = ""
+    message: str = ""
+    disrupted_why: str = ""
+
+
+@dataclass(slots=True)
+class Record:
+    """Mutable, one per pod uid, touched by that key's one worker only."""
+
+    uid: str
+    key: tuple[str, str]
+    acknowledged_s: float
+    attempt: int = 0
+    attempted_s: float = 0.0
+    renting: Renting = Renting.NONE
+    instance_id: str | None = None
+    cloud: str = ""
+    offer_id: str = ""
+    machine_id: str = ""
+    gpu: str = ""
+    usd_per_hour: float = 0.0
+    image: str = ""
+    rented_s: float = 0.0
+    running_s: float | None = None
+    unreachable_s: float | None = None
+    avoid: set[str] = field(default_factory=set)
+    spent_usd: float = 0.0
+    restart_count: int = 0
+    last: pods.Terminated | None = None
+    end: End | None = None
+    waiting: pods.Waiting = field(default_factory=lambda: pods.Waiting("ContainerCreating"))
+    not_before_s: float = 0.0
+    failures: int = 0
+    exit_reads: int = 0
+    probe_ready: bool | None = None
+    probe_message: str = ""
+    told: set[str] = field(default_factory=set)
+    pod_seen: bool = True
+
+    def new_attempt(self, offer: offers.Offer, usd_per_hour: float, image: str, now_s: float) -> None:
+        """The mark of this attempt is unique from here on; written to the pod before anything is bought."""
+        self.attempt += 1
+        self.attempted_s = now_s
+        self.renting = Renting.UNKNOWN
+        self.instance_id = None
+        self.take(offer, usd_per_hour)
+        self.image = image
+        self.running_s = self.unreachable_s = None
+        self.exit_reads = 0
+        self.probe_ready = None
+
+    def take(self, offer: offers.Offer, usd_per_hour: float) -> None:
+        """The offer of the present attempt, first or next."""
+        self.cloud = offer.cloud
+        self.offer_id = offer.id
+        self.machine_id = offer.machine_id or ""
+        self.gpu = f"{offer.gpu_count}x {offer.gpu_name}"
+        self.usd_per_hour = usd_per_hour
+
+    def rented(self, instance_id: str, now_s: float) -> None:
+        self.renting = Renting.RENTED
+        self.instance_id = instance_id
+        self.rented_s = self.rented_s or now_s
+
+    def nothing_rented(self, now_s: float) -> None:
+        """Proven: this attempt has no instance (any more)."""
+        if self.rented_s:
+            self.spent_usd += self.usd_per_hour * max(0.0, now_s - self.rented_s) / 3600
+        self.renting = Renting.NONE
+        self.instance_id = None
+        self.rented_s = 0.0
+        self.running_s = self.unreachable_s = None
+        self.probe_ready = None
+
+    def annotations(self) -> dict[str, str | None]:
+        """The part that outlives this process; None takes an annotation away."""
+        rented = self.instance_id is not None
+        return {
+            notes.ATTEMPT: str(self.attempt) if self.attempt else None,
+            notes.ATTEMPTED_AT: statuses.stamp(self.attempted_s) if self.attempt else None,
+            notes.CLOUD: self.cloud or None,
+            notes.OFFER: self.offer_id or None,
+            notes.MACHINE: self.machine_id or None,
+            notes.GPU: self.gpu or None,
+            notes.PRICE: f"{self.usd_per_hour:.4f}" if self.cloud else None,
+            notes.INSTANCE: f"{self.cloud}/{self.instance_id}" if rented else None,
+            notes.IMAGE: self.image or None,
+            notes.AVOID: ",".join(sorted(self.avoid)) or None,
+            notes.SPENT: f"{self.spent_usd:.6f}" if self.spent_usd else None,
+        }
+
+
+def from_pod(pod: pods.Pod, now_s: float) -> Record:
+    """The record of a pod that this process sees for the first time. An attempt without an instance is UNKNOWN."""
+    known: Mapping[str, str] = pod.metadata.annotations or {}
+    record = Record(pod.metadata.uid, pod.key, _unix_s(pod.status.start_time) or now_s)
+    record.attempt = int(_number(known.get(notes.ATTEMPT)))
+    record.attempted_s = _unix_s(known.get(notes.ATTEMPTED_AT)) or now_s
+    record.cloud = known.get(notes.CLOUD, "")
+    record.offer_id = known.get(notes.OFFER, "")
+    record.machine_id = known.get(notes.MACHINE, "")
+    record.gpu = known.get(notes.GPU, "")
+    record.image = known.get(notes.IMAGE, "")
+    record.usd_per_hour = _number(known.get(notes.PRICE))
+    record.spent_usd = _number(known.get(notes.SPENT))
+    record.avoid = {each for each in known.get(notes.AVOID, "").split(",") if each}
+    instance = known.get(notes.INSTANCE, "")
+    if instance:
+        record.instance_id = instance.partition("/")[2]
+        record.renting = Renting.RENTED
+        record.rented_s = record.attempted_s
+    elif record.attempt:
+        record.renting = Renting.UNKNOWN
+    _from_status(record, pod)
+    return record
+
+
+def _from_status(record: Record, pod: pods.Pod) -> None:
+    for each in pod.status.container_statuses[:1]:
+        record.restart_count = each.restart_count
+        record.last = each.last_state.terminated
+        if each.state.running is not None:
+            record.running_s = _unix_s(each.state.running.started_at)
+        if each.state.terminated is not None and pod.status.phase in statuses.TERMINAL:
+            record.end = End(each.state.terminated, pod.status.reason, pod.status.message)
+    if pod.status.phase in statuses.TERMINAL and record.end is None:
+        record.end = End(pods.Terminated(137, "ContainerStatusUnknown"), pod.status.reason, pod.status.message)
+
+
+def _unix_s(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).timestamp()
+    except ValueError:
+        return None
+
+
+def _number(text: str | None) -> float:
+    """Annotations can be edited by anybody: what is no number counts as 0, and the clouds' marks tell the rest."""
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0
