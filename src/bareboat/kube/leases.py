@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from typing import Any
 
+import msgspec
 import structlog
 
 from bareboat.kube import client as clients
@@ -29,7 +30,7 @@ class Lease(objects.Partial, frozen=True, kw_only=True):
     api_version: str = "coordination.k8s.io/v1"
     kind: str = "Lease"
     metadata: objects.ObjectMeta
-    spec: dict[str, Any] = {}
+    spec: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 def body(metadata: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
