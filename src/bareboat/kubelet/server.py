@@ -1,0 +1,122 @@
+"""The listening side of the kubelet API: TLS, who calls, may they, and an end that leaves no client hanging.
+
+Owns the socket and the order of checks (authentication, authorization, then the route: an unknown path is 404 only to
+those who may ask). What is served comes in as functions (`routes.Handlers`).
+"""
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from bareboat.kube import errors
+from bareboat.kubelet import authn, authz, routes, tls
+from bareboat.plumbing import clock as clocks
+
+log = structlog.get_logger()
+
+PORT = 10250
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`port` 0 takes any free one. `stop_s`: how long open answers have to end once the server stops."""
+
+    host: str = "0.0.0.0"
+    port: int = PORT
+    stop_s: float = 5.0
+    routes: routes.Settings = field(default_factory=routes.Settings)
+
+
+class Server:
+    """An async context manager: listens inside, and on leaving ends log streams cleanly and closes the rest."""
+
+    def __init__(
+        self,
+        handlers: routes.Handlers,
+        *,
+        tls: tls.Tls,
+        authenticator: authn.Authenticator,
+        authorizer: authz.Authorizer,
+        settings: Settings | None = None,
+        clock: clocks.Clock | None = None,
+    ) -> None:
+        self._settings = settings or Settings()
+        self._tls = tls
+        self._stopping = asyncio.Event()
+        served = routes.Routes(handlers, self._settings.routes, clock or clocks.SystemClock(), self._stopping)
+        app = application(served, authenticator, authorizer)
+        # Without cancellation a `logs -f` without new lines would outlive its client for ever.
+        self._runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=self._settings.stop_s
+        )
+        self._listener: asyncio.Server | None = None
+        self.port = self._settings.port
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        settings = self._settings
+        listening = socket.create_server((settings.host, settings.port), family=_family(settings.host), backlog=512)
+        self.port = listening.getsockname()[1]
+        server = self._runner.server
+        assert server is not None
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(server, sock=listening, ssl=self._tls.listening)
+        log.info("kubelet.listening", host=settings.host, port=self.port)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        if self._listener is not None:
+            self._listener.close()
+        await self._runner.cleanup()
+
+
+def application(
+    served: routes.Routes, authenticator: authn.Authenticator, authorizer: authz.Authorizer
+) -> web.Application:
+    """The aiohttp application without a socket."""
+    app = web.Application(middlewares=[_guard(authenticator, authorizer), _plain_errors])
+    served.add_to(app.router)
+    return app
+
+
+@web.middleware
+async def _plain_errors(request: web.Request, handler: routes.Handler) -> web.StreamResponse:
+    """Errors of the router as one line of text. A 405 of the router is a 404 here: the kubelet knows no such route."""
+    try:
+        return await handler(request)
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
+        return web.Response(text="404 page not found", status=404)
+
+
+def _guard(authenticator: authn.Authenticator, authorizer: authz.Authorizer) -> Middleware:
+    @web.middleware
+    async def guard(request: web.Request, handler: routes.Handler) -> web.StreamResponse:
+        certificate = request.get_extra_info("peercert")
+        user = await authenticator.authenticate(certificate, request.headers.get("Authorization"))
+        if user is None:
+            return web.Response(text="Unauthorized", status=401)
+        try:
+            refusal = await authorizer.refusal(user, authz.Action.of(request.method, request.path))
+        except errors.KubeError as failure:
+            log.warning("kubelet.access_review_failed", user=user.name, path=request.path, why=str(failure))
+            return web.Response(
+                text=f"Authorization error (user={user.name}): the API server gave no verdict", status=500
+            )
+        if refusal is not None:
+            return web.Response(text=refusal, status=403)
+        return await handler(request)
+
+    return guard
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
