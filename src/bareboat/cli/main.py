@@ -2,7 +2,10 @@
 
 import typer
 
+from bareboat.cli import sandbox
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Hire GPUs on rental clouds from Kubernetes.")
+app.add_typer(sandbox.app, name="sandbox")
 
 
 @app.callback()

@@ -5,7 +5,7 @@
 
 Nothing here is bound to an event loop: `start` and `stop` may run in different ones, or in none via `asyncio.run`.
 The components die with this process, however it ends (see `keeper`); the folder it leaves then is cleared by the next
-start of any sandbox.
+start of any sandbox. These are real processes, so all waits are in the machine's own time.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import os
 import secrets
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from typing import Self
 
 import aiohttp
 
-from bareboat.sandbox import binaries, components, folders, kubeconfigs, pki, processes
+from bareboat.sandbox import binaries, components, folders, kubeconfigs, pki, processes, programs, reports
 from bareboat.sandbox import settings as sandbox_settings
 
 POLL_S = 0.05
@@ -33,6 +33,16 @@ PORT_TAKEN = "address already in use"
 
 class NotReady(Exception):
     """The control plane did not become ready in time. The message says what was missing and shows a log's end."""
+
+
+START_ERRORS = (
+    binaries.Unavailable,
+    programs.UnknownPlatform,
+    folders.NameTaken,
+    processes.ComponentDied,
+    NotReady,
+)
+"""What `ControlPlane.start` raises for reasons that a person can do something about; each message says what."""
 
 
 class ControlPlane:
@@ -50,13 +60,18 @@ class ControlPlane:
         name: str | None = None,
         *,
         settings: sandbox_settings.Settings | None = None,
-        on_progress: Callable[[binaries.Progress], None] | None = None,
+        on_progress: binaries.Listener | None = None,
+        supervised: bool = False,
     ) -> None:
-        """`name` is unique among the user's live sandboxes; by default it is made up."""
+        """`name` is unique among the user's live sandboxes; by default it is made up.
+
+        `supervised` says that this process lives for the sandbox alone, so that `bareboat sandbox down` may end it.
+        """
         self.name = folders.check_name(name or f"run-{os.getpid()}-{secrets.token_hex(3)}")
         self.settings = settings or sandbox_settings.Settings()
         self.stages: dict[str, float] = {}
         self._on_progress = on_progress
+        self._supervised = supervised
         self._claim: folders.Claim | None = None
         self._components: list[processes.Component] = []
 
@@ -96,24 +111,32 @@ class ControlPlane:
     async def start(self) -> None:
         """Returns when the control plane serves, schedules and has made the default ServiceAccount.
 
-        Raises `binaries.Unavailable`, `folders.NameTaken`, `processes.ComponentDied` or `NotReady`, and has then
-        cleaned up. The first start on a machine may have to fetch or build programs, which takes minutes.
+        Raises one of `START_ERRORS`, and has then cleaned up. The first start on a machine may have to fetch or
+        build programs, which takes minutes.
         """
         with _Stage(self.stages, "binaries"):
             self.programs = await binaries.ensure(self.settings, self._on_progress)
-        self._claim = await asyncio.to_thread(folders.claim, self.settings.state_folder, self.name)
+        # Not in a thread: a cancellation could come between the claim and the note of it.
+        self._claim = folders.claim(self.settings.state_folder, self.name, supervised=self._supervised)
         try:
             await self._start_with_free_ports()
+            facts = reports.Facts(self.url, programs.KUBERNETES_VERSION, self.component_pids())
+            reports.write_facts(self.folder, facts)
         except BaseException:
             await self.stop()
             raise
 
-    async def stop(self) -> None:
-        """Ends all components and removes the folder. May be called again."""
+    async def stop(self, *, failure: str | None = None) -> None:
+        """Ends all components and removes the folder, or leaves it with `failure` for `reports` to find.
+
+        May be called again, and then does nothing.
+        """
         await asyncio.to_thread(self._stop_components)
-        if self._claim is not None:
-            await asyncio.to_thread(folders.release, self._claim)
-            self._claim = None
+        claim, self._claim = self._claim, None
+        if claim is not None and failure is not None:
+            (self.folder / folders.FAILURE_FILE).write_text(failure)
+        elif claim is not None:
+            await asyncio.to_thread(folders.release, claim)
 
     def check(self) -> None:
         """Raises `processes.ComponentDied` when one of the components has ended by itself."""
@@ -127,8 +150,9 @@ class ControlPlane:
             await asyncio.sleep(WATCH_S)
 
     def component_pids(self) -> dict[str, int]:
-        """The pid of each component's keeper, whose only child is the component."""
-        return {component.name: component.keeper_pid for component in self._components}
+        """The pids of the components themselves, to measure them by; empty where the system doesn't tell (macOS)."""
+        pids = {component.name: component.pid for component in self._components}
+        return {name: pid for name, pid in pids.items() if pid is not None}
 
     def kubeconfig_for_user(self, user: str, groups: Sequence[str] = (), *, path: Path | None = None) -> Path:
         """Writes a kubeconfig with a new client certificate for `user` in `groups`."""
@@ -162,7 +186,7 @@ class ControlPlane:
         self.url = f"https://{components.ADDRESS}:{ports.apiserver}"
         with _Stage(self.stages, "certificates"):
             self._run("etcd", components.etcd(self.programs))
-            await asyncio.to_thread(self._prepare_files)
+            self._prepare_files()
         async with self._client() as client:
             with _Stage(self.stages, "apiserver"):
                 self._run("kube-apiserver", components.apiserver(self.programs, ports, self.credentials))
@@ -176,7 +200,7 @@ class ControlPlane:
                 self._run("kube-scheduler", components.scheduler(self.programs, ports, self.credentials))
                 address = f"https://{components.ADDRESS}"
                 await self._until(client, "kube-controller-manager", f"{address}:{ports.controller_manager}/healthz")
-                await self._until(client, "kube-scheduler", f"{address}:{ports.scheduler}/healthz")
+                await self._until(client, "kube-scheduler", f"{address}:{ports.scheduler}/readyz")
                 default = f"{self.url}/api/v1/namespaces/default/serviceaccounts/default"
                 await self._until(client, "kube-controller-manager", default)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 OWNER_FILE = "owner.json"
+FAILURE_FILE = "failure.txt"
 LOCK_FILE = ".lock"
 
 
@@ -48,6 +49,8 @@ class Claim:
     name: str
     folder: Path
     owner: Process
+    supervised: bool
+    """Whether the owner exists for the sandbox's sake, so that ending the one by ending the other hurts nobody."""
 
 
 def start_of(pid: int) -> str:
@@ -70,23 +73,25 @@ def check_name(name: str) -> str:
     return name
 
 
-def claim(root: Path, name: str) -> Claim:
-    """Makes the folder of a new sandbox owned by this process, after removing every stale one.
+def claim(root: Path, name: str, *, supervised: bool = False) -> Claim:
+    """Makes the folder of a new sandbox owned by this process, after removing what ended sandboxes have left.
 
+    A report of failure is kept for `bareboat sandbox status`, unless it stands under this very name.
     Raises `NameTaken` when a live process owns that name, `BadName` when it is none.
     """
     check_name(name)
     root.mkdir(parents=True, exist_ok=True)
     with _locked(root):
-        _remove_stale(root)
         folder = root / name
+        _remove_stale(root, also=folder)
         holder = read(folder)
         if holder is not None:
             raise NameTaken(f"sandbox {name!r} is already up, owned by process {holder.owner.pid}")
         folder.mkdir(mode=0o700)
         owner = Process(os.getpid(), start_of(os.getpid()))
-        (folder / OWNER_FILE).write_text(json.dumps(dataclasses.asdict(owner)))
-    return Claim(name, folder, owner)
+        content = {**dataclasses.asdict(owner), "supervised": supervised}
+        (folder / OWNER_FILE).write_text(json.dumps(content))
+    return Claim(name, folder, owner, supervised)
 
 
 def release(claimed: Claim) -> None:
@@ -95,14 +100,14 @@ def release(claimed: Claim) -> None:
     if not root.exists():
         return
     with _locked(root):
-        if _owner(claimed.folder) == claimed.owner:
+        if _claim_in(claimed.folder) == claimed:
             _remove(claimed.folder)
 
 
 def read(folder: Path) -> Claim | None:
     """Who owns the folder; None when there is no such folder or its owner lives no more."""
-    owner = _owner(folder)
-    return Claim(folder.name, folder, owner) if owner is not None and owner.alive else None
+    found = _claim_in(folder)
+    return found if found is not None and found.owner.alive else None
 
 
 def live(root: Path) -> list[Claim]:
@@ -110,16 +115,29 @@ def live(root: Path) -> list[Claim]:
     return [found for folder in _folders(root) if (found := read(folder)) is not None]
 
 
-def remove_stale(root: Path) -> list[str]:
-    """Removes folders whose owner is gone and returns their names."""
+def ended(root: Path) -> list[Path]:
+    """Folders whose owner is gone."""
+    return [folder for folder in _folders(root) if read(folder) is None]
+
+
+def failure(folder: Path) -> str | None:
+    """Why the sandbox ended by itself, if its owner could still say so."""
+    try:
+        return (folder / FAILURE_FILE).read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def remove_stale(root: Path, *, also: Path | None = None) -> list[str]:
+    """Removes folders whose owner is gone and returns their names; of those with a report of failure only `also`."""
     if not root.exists():
         return []
     with _locked(root):
-        return _remove_stale(root)
+        return _remove_stale(root, also=also)
 
 
-def _remove_stale(root: Path) -> list[str]:
-    stale = [folder for folder in _folders(root) if read(folder) is None]
+def _remove_stale(root: Path, *, also: Path | None) -> list[str]:
+    stale = [folder for folder in ended(root) if folder == also or failure(folder) is None]
     for folder in stale:
         _remove(folder)
     return [folder.name for folder in stale]
@@ -138,10 +156,11 @@ def _folders(root: Path) -> list[Path]:
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and NAME.fullmatch(entry.name))
 
 
-def _owner(folder: Path) -> Process | None:
+def _claim_in(folder: Path) -> Claim | None:
     try:
         content = json.loads((folder / OWNER_FILE).read_text())
-        return Process(int(content["pid"]), str(content["started"]))
+        owner = Process(int(content["pid"]), str(content["started"]))
+        return Claim(folder.name, folder, owner, bool(content.get("supervised", False)))
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
 

@@ -6,6 +6,7 @@ Should the keeper itself be killed, the kernel kills the command (Linux): the ke
 "parent death" signal, which follows the thread that forked, cannot fire too early.
 """
 
+import contextlib
 import ctypes
 import os
 import select
@@ -19,7 +20,7 @@ COMMAND_NOT_STARTED = 127
 
 def main(command: Sequence[str]) -> int:
     """Returns the command's exit code, or 128 + signal as shells do."""
-    os.setpgid(0, 0)  # Ctrl-C at a terminal is for the asking process to act upon, not for each child by itself
+    _lead_group(0)  # Ctrl-C at a terminal is for the asking process to act upon, not for each child by itself
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)  # each signal becomes one byte, its number
@@ -35,7 +36,7 @@ def main(command: Sequence[str]) -> int:
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
         if signal.SIGTERM in signals or (0 in ready and not os.read(0, 64)):
-            os.kill(child, signal.SIGKILL)
+            os.killpg(child, signal.SIGKILL)  # and what it has started, such as Go's compilers
             os.waitpid(child, 0)
             return 128 + signal.SIGKILL
 
@@ -44,7 +45,9 @@ def _start(command: Sequence[str]) -> int:
     keeper = os.getpid()
     child = os.fork()
     if child:
+        _lead_group(child)
         return child
+    _lead_group(0)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != keeper:  # died between fork and prctl
@@ -57,6 +60,12 @@ def _start(command: Sequence[str]) -> int:
     except OSError as error:
         os.write(2, f"{command[0]} can't be started: {error.strerror}\n".encode())
         os._exit(COMMAND_NOT_STARTED)
+
+
+def _lead_group(pid: int) -> None:
+    # Keeper and child both do this to the child, so that it is done before either goes on; the later one may fail.
+    with contextlib.suppress(OSError):
+        os.setpgid(pid, pid)
 
 
 if __name__ == "__main__":

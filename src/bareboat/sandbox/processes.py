@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -36,9 +36,18 @@ class ComponentDied(Exception):
 class Component:
     """A running command. Its process group is its own; it dies with this process, however this process ends."""
 
-    def __init__(self, name: str, command: Sequence[str | Path], *, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        folder: Path,
+        log_path: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Starts `command` in `folder`; its output is appended to `log_path`, by default `name`.log in `folder`."""
         self.name = name
-        self.log_path = folder / f"{name}.log"
+        self.log_path = log_path or folder / f"{name}.log"
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper.__file__, *(os.fspath(word) for word in command)],
@@ -46,15 +55,26 @@ class Component:
                 stdout=log,
                 stderr=log,
                 cwd=folder,
+                env=environment,
             )
 
     @property
-    def keeper_pid(self) -> int:
-        return self._process.pid
+    def pid(self) -> int | None:
+        """Of the command itself, where the system tells (Linux)."""
+        try:
+            children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return int(children[0]) if children else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while the component runs; 128 + signal when one ended it."""
+        return self._process.poll()
 
     def check(self) -> None:
         """Raises `ComponentDied` when the component has ended; else does nothing, and costs next to nothing."""
-        code = self._process.poll()
+        code = self.exit_code
         if code is not None:
             raise ComponentDied(self.name, code, self.log_path, log_end(self.log_path))
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 import pydantic
 import pydantic_settings
@@ -13,16 +14,19 @@ def _user_folder(variable: str, otherwise: str) -> Path:
     return named if named.is_absolute() else Path.home() / otherwise
 
 
+Folder = Annotated[Path, pydantic.AfterValidator(lambda path: path.expanduser().absolute())]
+
+
 class Settings(pydantic_settings.BaseSettings):
     """Defaults suit a person at a desk; tests and closed networks point the addresses elsewhere."""
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="BAREBOAT_SANDBOX_")
 
-    cache_folder: Path = pydantic.Field(
+    cache_folder: Folder = pydantic.Field(
         default_factory=lambda: _user_folder("XDG_CACHE_HOME", ".cache") / "bareboat" / "controlplane",
         description="Programs, in one folder per version and platform; shared by all sandboxes of the user.",
     )
-    state_folder: Path = pydantic.Field(
+    state_folder: Folder = pydantic.Field(
         default_factory=lambda: _user_folder("XDG_STATE_HOME", ".local/state") / "bareboat" / "sandboxes",
         description="One folder per running sandbox.",
     )
