@@ -62,6 +62,7 @@ class Record:
     restart_count: int = 0
     last: pods.Terminated | None = None
     end: End | None = None
+    ending_why: str = ""
     waiting: pods.Waiting = field(default_factory=lambda: pods.Waiting("ContainerCreating"))
     not_before_s: float = 0.0
     failures: int = 0
@@ -103,6 +104,7 @@ class Record:
         self.renting = Renting.NONE
         self.instance_id = None
         self.rented_s = 0.0
+        self.ending_why = ""
         self.running_s = self.unreachable_s = None
         self.probe_ready = None
 

@@ -1,0 +1,242 @@
+"""Finds the best offer for a workload and buys it, falling through to the next when it is gone.
+
+One search serves every workload with the same needs for some seconds, and no offer is handed out twice from it. What it
+may cost is reserved in the ledger before anything is bought. Writing the mark down first is the caller's part.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from bareboat.core import (
+    blacklist,
+    budget,
+    criteria,
+    errors,
+    history,
+    instances,
+    labels,
+    launches,
+    machines,
+    matching,
+    needs,
+    offers,
+    ranking,
+    scoring,
+)
+from bareboat.core import cloud as clouds
+from bareboat.plumbing import clock as clocks
+
+log = structlog.get_logger()
+
+FALL_THROUGH = 8
+HANDED_OUT_S = 120.0
+
+
+class NoOffers(Exception):
+    """Nothing on any cloud fits now. `sentence` says how many were seen and what came closest."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How to choose: what holds for all workloads, and what counts how much."""
+
+    rules: criteria.Criteria
+    weights: scoring.Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An offer, its price with the workload's disk, and how many offers fitted out of how many."""
+
+    offer: offers.Offer
+    usd_per_hour: float
+    score: float
+    fitted: int
+    seen: int
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """A ranking from which offers are taken one by one."""
+
+    ranking: ranking.Ranking
+    searched_s: float
+    left: deque[int]
+    second: deque[int]
+
+
+Latencies = Callable[
+    [Sequence[offers.Offer], needs.Needs, Selection, matching.Situation], Awaitable[matching.Situation]
+]
+"""Adds measured round trips of the likeliest candidates to what is known."""
+
+
+class Broker:
+    """All clouds of one installation. Safe for many workloads at once."""
+
+    def __init__(
+        self,
+        several: Mapping[str, clouds.Cloud],
+        clock: clocks.Clock,
+        ledger: budget.Ledger,
+        *,
+        selection: Callable[[], Selection],
+        bans: blacklist.Blacklist | None = None,
+        past: history.History | None = None,
+        latencies: Latencies | None = None,
+        shelf_life_s: float = 10.0,
+    ) -> None:
+        self.ledger = ledger
+        self.bans = bans or blacklist.Blacklist()
+        self.past = past or history.History()
+        self._clouds = several
+        self._clock = clock
+        self._selection = selection
+        self._latencies = latencies
+        self._shelf_life_s = shelf_life_s
+        self._shelves: dict[needs.Needs, _Shelf] = {}
+        self._searching: dict[needs.Needs, asyncio.Lock] = {}
+        self._handed_out: dict[tuple[str, str], float] = {}
+        self._busy_machines: dict[machines.Key, float] = {}
+
+    async def choose(self, wanted: needs.Needs, avoid: Collection[str] = ()) -> Choice:
+        """The best offer not yet handed out, on none of the machines (ids) in `avoid`. At most one search per cloud.
+
+        Raises `NoOffers`, or a `CloudError` when no cloud could be asked.
+        """
+        shelf = await self._shelf(wanted)
+        choice = self._take(shelf, avoid)
+        if choice is None and shelf.searched_s < self._clock.monotonic_s() and shelf.ranking.ranked:
+            # All were handed out: others may be on offer by now.
+            self._shelves.pop(wanted, None)
+            choice = self._take(await self._shelf(wanted), avoid)
+        if choice is None:
+            raise NoOffers(self._shelves[wanted].ranking.sentence if wanted in self._shelves else "no offers")
+        return choice
+
+    async def rent(
+        self,
+        choice: Choice,
+        wanted: needs.Needs,
+        launch: Callable[[offers.Offer], launches.Launch],
+        mark: labels.Mark,
+        *,
+        namespace: str,
+        avoid: Collection[str] = (),
+    ) -> tuple[instances.Instance, Choice]:
+        """Buys `choice`, or the next best when it is gone, under one mark: nothing was bought while offers were gone.
+
+        The reservation of `choice` stands already (`reserve`); it moves with the choice and is released when nothing
+        was bought for certain. Raises what `Cloud.rent` raises, `NoOffers` and `OverBudget`; after `OutcomeUnknown` and
+        cancellation the reservation stays.
+        """
+        for tries in range(FALL_THROUGH):
+            try:
+                bought = await self._clouds[choice.offer.cloud].rent(choice.offer, launch(choice.offer), mark)
+            except errors.OfferGone as gone:
+                log.info("offer.gone", cloud=gone.cloud, offer=choice.offer.id, why=gone.why, tries=tries + 1)
+            except errors.OutcomeUnknown:
+                raise
+            except errors.CloudError:
+                self._unreserve(mark.owner_uid)
+                raise
+            else:
+                return bought, choice
+            try:
+                choice = await self.choose(wanted, avoid)
+                self.reserve(mark.owner_uid, namespace, choice, wanted)
+            except (NoOffers, budget.OverBudget, errors.CloudError):
+                self._unreserve(mark.owner_uid)
+                raise
+        self._unreserve(mark.owner_uid)
+        raise NoOffers(f"{FALL_THROUGH} offers in a row were taken by others between search and rent")
+
+    def reserve(self, owner_uid: str, namespace: str, choice: Choice, wanted: needs.Needs) -> None:
+        """Takes the price out of the caps. Raises `budget.OverBudget`."""
+        self.ledger.reserve(
+            owner_uid,
+            namespace,
+            choice.usd_per_hour,
+            self._clock.now_s(),
+            cap_usd_per_hour=wanted.max_usd_per_hour,
+        )
+
+    def _unreserve(self, owner_uid: str) -> None:
+        self.ledger.release(owner_uid, self._clock.now_s(), bought=False)
+
+    def _take(self, shelf: _Shelf, avoid: Collection[str]) -> Choice | None:
+        """From the best on: machines that were just rented from come second, since their other offers may be gone."""
+        now_s = self._clock.monotonic_s()
+        for queue, spare_busy in ((shelf.left, True), (shelf.second, False)):
+            kept: list[int] = []
+            found: int | None = None
+            while queue and found is None:
+                place = queue.popleft()
+                offer = shelf.ranking.ranked.offer(place)
+                if (offer.cloud, offer.id) in self._handed_out or self.bans.is_banned(offer, self._clock.now_s()):
+                    continue
+                if offer.machine_id in avoid and offer.machine_id is not None:
+                    kept.append(place)
+                elif spare_busy and machines.key(offer) in self._busy_machines:
+                    shelf.second.append(place)
+                else:
+                    found = place
+            queue.extendleft(reversed(kept))
+            if found is not None:
+                return self._hand_out(shelf, found, now_s)
+        return None
+
+    def _hand_out(self, shelf: _Shelf, place: int, now_s: float) -> Choice:
+        scored = shelf.ranking.ranked[place]
+        self._handed_out[(scored.offer.cloud, scored.offer.id)] = now_s
+        self._busy_machines[scored.machine] = now_s
+        return Choice(scored.offer, scored.usd_per_hour, scored.score, len(shelf.ranking.ranked), shelf.ranking.seen)
+
+    async def _shelf(self, wanted: needs.Needs) -> _Shelf:
+        shelf = self._shelves.get(wanted)
+        if shelf is not None and self._clock.monotonic_s() - shelf.searched_s < self._shelf_life_s:
+            return shelf
+        async with self._searching.setdefault(wanted, asyncio.Lock()):
+            shelf = self._shelves.get(wanted)
+            if shelf is None or self._clock.monotonic_s() - shelf.searched_s >= self._shelf_life_s:
+                shelf = await self._search(wanted)
+                self._tidy()
+                self._shelves[wanted] = shelf
+        return shelf
+
+    async def _search(self, wanted: needs.Needs) -> _Shelf:
+        asked = [cloud for name, cloud in self._clouds.items() if not wanted.clouds or name in wanted.clouds]
+        if not asked:
+            raise NoOffers(f"no cloud named {' or '.join(wanted.clouds)}; there is {', '.join(self._clouds)}")
+        answers = await asyncio.gather(*(cloud.search(wanted) for cloud in asked), return_exceptions=True)
+        failures = [each for each in answers if isinstance(each, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, errors.CloudError) or len(failures) == len(answers):
+                raise failure
+        found = [offer for each in answers if not isinstance(each, BaseException) for offer in each]
+        return await self._ranked(found, wanted)
+
+    async def _ranked(self, found: list[offers.Offer], wanted: needs.Needs) -> _Shelf:
+        chosen = self._selection()
+        situation = matching.Situation(now_s=self._clock.now_s(), bans=self.bans)
+        if self._latencies is not None and chosen.rules.latency_check:
+            situation = await self._latencies(found, wanted, chosen, situation)
+        ranked = ranking.rank(found, wanted, chosen.rules, chosen.weights, situation, past=self.past)
+        return _Shelf(ranked, self._clock.monotonic_s(), deque(range(len(ranked.ranked))), deque())
+
+    def _tidy(self) -> None:
+        """A fresh search shows what is on offer now; only what was handed out lately may still be on it."""
+        old_s = self._clock.monotonic_s() - HANDED_OUT_S
+        self._handed_out = {key: at_s for key, at_s in self._handed_out.items() if at_s > old_s}
+        self._busy_machines.clear()
+        expired_s = self._clock.monotonic_s() - self._shelf_life_s
+        for key in [key for key, shelf in self._shelves.items() if shelf.searched_s < expired_s]:
+            del self._shelves[key]

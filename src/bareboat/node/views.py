@@ -1,0 +1,92 @@
+"""How a pod's renting looks as a kubelet's status: record and instance → `status.View`. Pure."""
+
+from bareboat.core import instances
+from bareboat.node import decide, records
+from bareboat.workload import annotations as notes
+from bareboat.workload import pod as pods
+from bareboat.workload import status as statuses
+
+_BOOTING = {
+    instances.State.PROVISIONING: "ContainerCreating",
+    instances.State.PULLING: "Pulling",
+    instances.State.STARTING: "ContainerCreating",
+}
+
+
+def view(pod: pods.Pod, record: records.Record, instance: instances.Instance | None) -> statuses.View:
+    """What to tell about the pod now."""
+    container_id = f"{record.cloud}://{record.instance_id}" if record.instance_id else ""
+    common = {
+        "acknowledged_s": record.acknowledged_s,
+        "restart_count": record.restart_count,
+        "last": record.last,
+        "container_id": container_id,
+    }
+    if record.end is not None:
+        return statuses.View(
+            **common,  # type: ignore[arg-type]
+            ended=record.end.terminated,
+            final=True,
+            reason=record.end.reason,
+            message=record.end.message,
+            disrupted_why=record.end.disrupted_why,
+        )
+    if instance is not None and record.running_s is not None and not record.ending_why:
+        ready, why = readiness(pod, record, instance)
+        return statuses.View(
+            **common,  # type: ignore[arg-type]
+            running_since_s=record.running_s,
+            ready=ready,
+            unready_why=why,
+            network_up=True,
+        )
+    waiting = record.waiting
+    if instance is not None and not record.ending_why:
+        waiting = pods.Waiting(_BOOTING.get(instance.state, "ContainerCreating"), _booting_message(record, instance))
+    return statuses.View(**common, waiting=waiting, network_up=bool(record.instance_id))  # type: ignore[arg-type]
+
+
+def readiness(pod: pods.Pod, record: records.Record, instance: instances.Instance) -> tuple[bool, str]:
+    """Ready, or why not: the process runs, its ports are mapped, its probe (if it has one) succeeds."""
+    if instance.state is instances.State.UNREACHABLE:
+        return False, f"the cloud has lost touch with the host of {record.cloud}/{instance.id}"
+    if instance.state is not instances.State.RUNNING:
+        return False, f"the cloud says that {record.cloud}/{instance.id} is {instance.state.value}"
+    unmapped = [
+        str(port.container_port)
+        for port in pod.spec.containers[0].ports
+        if (port.container_port, port.protocol or "TCP") not in instance.ports
+    ]
+    if unmapped:
+        return False, f"not yet mapped to a public port: {', '.join(unmapped)}"
+    if pod.spec.containers[0].readiness_probe is not None and not record.probe_ready:
+        return False, record.probe_message
+    return True, ""
+
+
+def address_annotations(instance: instances.Instance | None) -> dict[str, str | None]:
+    """Where the workload answers: `bareboat.dev/address` and `bareboat.dev/ports` (`8001/TCP=41234,…`)."""
+    if instance is None or not instance.address:
+        return {notes.ADDRESS: None, notes.PORTS: None}
+    mapped = sorted(instance.ports.items())
+    ports = ",".join(f"{number}/{protocol}={public}" for (number, protocol), public in mapped)
+    return {notes.ADDRESS: instance.address, notes.PORTS: ports or None}
+
+
+def _booting_message(record: records.Record, instance: instances.Instance) -> str:
+    rented = f"rented {record.gpu} as {record.cloud}/{instance.id} at ${record.usd_per_hour:.3f}/h"
+    return f"{rented}; {instance.message}" if instance.message else rented
+
+
+def restart_waiting(pod: pods.Pod, record: records.Record, pause_s: float) -> pods.Waiting:
+    """What stands in the status between the end of a container and its next start."""
+    name = pod.spec.containers[0].name
+    return pods.Waiting(
+        "CrashLoopBackOff",
+        f"back-off {pause_s:.0f}s restarting failed container={name} pod={pod.metadata.name}_{pod.metadata.namespace}",
+    )
+
+
+def pull_pause_s(record: records.Record) -> float:
+    """10 s doubling to 300 s."""
+    return float(min(decide.PULL_LONGEST_S, decide.PULL_FIRST_S * 2 ** min(record.failures, 10)))
