@@ -2,7 +2,9 @@
 
 import datetime
 import ipaddress
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -86,8 +88,10 @@ def lifetime_s(certificate_pem: bytes) -> tuple[float, float]:
 def mismatch(csr_pem: bytes, node_name: str, names: Names) -> str | None:
     """Why this request is not exactly one for this node under these names; None when it is."""
     csr = x509.load_pem_x509_csr(csr_pem)
-    if csr.subject != _subject(node_name):
-        return f"its subject is {csr.subject.rfc4514_string()!r}, not that of node {node_name!r}"
+    with _long_names():
+        subject = csr.subject
+    if subject != _subject(node_name):
+        return f"its subject is {subject.rfc4514_string()!r}, not that of node {node_name!r}"
     found: Sequence[x509.GeneralName] = []
     for extension in csr.extensions:
         if isinstance(extension.value, x509.SubjectAlternativeName):
@@ -98,12 +102,18 @@ def mismatch(csr_pem: bytes, node_name: str, names: Names) -> str | None:
 
 
 def _subject(node_name: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name(node_name)),
-        ]
-    )
+    organization = x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION)
+    with _long_names():
+        name = x509.NameAttribute(NameOID.COMMON_NAME, common_name(node_name), _validate=False)
+    return x509.Name([organization, name])
+
+
+@contextmanager
+def _long_names() -> Iterator[None]:
+    """X.509 allows a common name 64 characters and a node name may have 253: Kubernetes takes longer ones, so do we."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Attribute's length must be", category=UserWarning)
+        yield
 
 
 def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:

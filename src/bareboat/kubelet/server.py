@@ -30,7 +30,7 @@ class Settings:
     host: str = "0.0.0.0"
     port: int = PORT
     stop_s: float = 5.0
-    routes: routes.Settings = field(default_factory=routes.Settings)
+    endpoints: routes.Settings = field(default_factory=routes.Settings)
 
 
 class Server:
@@ -49,7 +49,7 @@ class Server:
         self._settings = settings or Settings()
         self._tls = tls
         self._stopping = asyncio.Event()
-        served = routes.Routes(handlers, self._settings.routes, clock or clocks.SystemClock(), self._stopping)
+        served = routes.Routes(handlers, self._settings.endpoints, clock or clocks.SystemClock(), self._stopping)
         app = application(served, authenticator, authorizer)
         # Without cancellation a `logs -f` without new lines would outlive its client for ever.
         self._runner = web.AppRunner(

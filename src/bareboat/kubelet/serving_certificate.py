@@ -173,7 +173,7 @@ class ServingCertificate:
         names = self._names()
         if not names.general():
             raise NotIssued(f"node {self._node_name!r} has no address yet to be named in its certificate")
-        wanted = await asyncio.to_thread(certificates.request, self._node_name, names)
+        wanted = certificates.request(self._node_name, names)
         answer = await self._api.create(_REQUESTS.path(), self._manifest(wanted.csr_pem))
         name = msgspec.json.decode(answer, type=SigningRequest).metadata.name
         if self._settings.approve_own:
