@@ -32,7 +32,7 @@ async def test_the_driver_has_the_types_of_the_seam() -> None:
 def test_a_missing_key_is_named_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VAST_API_KEY", raising=False)
     driver = discovery.driver("vast")
-    with pytest.raises(ValueError, match="^VAST_API_KEY is not set"):
+    with pytest.raises(ValueError, match=r"^VAST_API_KEY is not set"):
         driver.open(driver.settings(), clocks.SystemClock())
 
 
@@ -53,7 +53,7 @@ def test_a_setting_that_makes_no_sense_is_refused(
 
 
 def test_an_unknown_cloud_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="there is no cloud 'nimbus'; there are: .*vast"):
+    with pytest.raises(ValueError, match=r"there is no cloud 'nimbus'; there are: .*vast"):
         discovery.driver("nimbus")
 
 

@@ -123,14 +123,15 @@ class Api:
         return limiter.wait_s() if limiter is not None else 1.0
 
     async def fetch_text(self, url: str) -> str | None:
-        """A text from another host, asked for without the key; None while it answers 403 or 404 (not uploaded yet)."""
+        """A text from another host, asked for without the key; None while it isn't there (403 or 404) or that host is
+        in trouble."""
         target = self._other_host(url)
         try:
             async with (
                 asyncio.timeout(self._timeout_s),
                 self._open().request("GET", target, allow_redirects=False) as response,
             ):
-                if response.status in (403, 404):
+                if response.status in (403, 404) or response.status >= 500:
                     return None
                 if response.status != 200:
                     raise errors.CloudDown(failures.CLOUD, f"the host of the logs answered HTTP {response.status}")
@@ -166,7 +167,7 @@ class Api:
                 if failure is None:
                     return answer.body
                 problem = failures.of_read(failure)
-                again = failure.status >= 500 or failure.status == 429 or not failure.is_json
+                again = failure.status >= 500 or not failure.is_json or isinstance(problem, errors.Throttled)
                 if isinstance(problem, errors.Throttled):
                     problem.after_s = max(problem.after_s, self.wait_s(route))
             if not again or attempt == self._tries:

@@ -74,7 +74,7 @@ class VastCloud:
         return await self._lists.everything()
 
     async def census(self) -> instances_.Census:
-        """See `listing.Lists.census`: two or three calls when nothing boots."""
+        """Two calls when nothing boots, three until it's known how this server compares null: see `listing.Lists`."""
         return await self._lists.census()
 
     async def instance(self, instance_id: str) -> instances_.Instance | None:
@@ -86,7 +86,12 @@ class VastCloud:
         except errors.InstanceGone:
             return None
         found = self._understood(lambda: wire.records(wire.decode(body, wire.Single).instances, wire.Rental))
-        return self._understood(lambda: translate.instance(found[0])) if found else None
+        if not found:
+            return None
+        instance = self._understood(lambda: translate.instance(found[0]))
+        if instance.id != instance_id:
+            raise errors.CloudDown(self.name, f"asked for instance {instance_id}, told of {instance.id}")
+        return instance
 
     async def marked(self, mark: labels.Mark) -> Sequence[instances_.Instance]:
         """One call: the list, filtered by label."""

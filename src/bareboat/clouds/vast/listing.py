@@ -4,7 +4,7 @@ Each page tells how many instances match (`total_instances`: with the filter app
 Rows are counted against it by id, so that a page that slipped while others were read shows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,69 +14,128 @@ from bareboat.core import errors, instances
 from bareboat.plumbing import clock as clocks
 
 PAGE = 25
-_PASSES = 3
+"""The most that Vast puts on a page."""
+
 _MOST_PAGES = 2000
 # By id upwards: what is rented while we read comes last, and is seen.
 _ORDER = [{"col": "id", "dir": "asc"}]
+_RUNNING = "running"
 
 Filters = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(slots=True)
-class _Pass:
+class _Walk:
     """One walk over the pages: rows by id, and the smallest and largest count that a page told."""
 
     rows: dict[str, instances.Instance] = field(default_factory=dict)
-    fewest: int | None = None
-    most: int = 0
-
-    def add(self, page: wire.Page, rows: list[instances.Instance]) -> None:
-        self.rows.update((row.id, row) for row in rows)
-        if page.total_instances is not None:
-            self.fewest = min(page.total_instances, self.most or page.total_instances)
-            self.most = max(page.total_instances, self.most)
+    counts: list[int] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
-        # An account that shrinks while it is read can fall short of the largest count without a row being lost;
-        # that can't be told from a loss, so it is read again.
-        return self.fewest is not None and len(self.rows) >= self.most
+        # An account that shrinks while it is read falls short of the largest count without a row being lost. That
+        # can't be told from a loss, so it counts as one.
+        return bool(self.counts) and len(self.rows) >= max(self.counts)
 
 
 class Lists:
-    """The v1 list of one account. Holds what was learned of how the server compares null."""
+    """The v1 list of one account. Remembers what was learned of how the server compares null."""
 
     def __init__(self, api: apis.Api, clock: clocks.Clock) -> None:
         self._api = api
         self._clock = clock
+        self._null_is_not_running: bool = False
 
     async def everything(self) -> instances.Listing:
-        """All instances. Raises `CloudDown` when pages and counts never agree."""
-        rows = await self.where({})
-        return instances.Listing(tuple(rows), self._clock.now_s())
+        """All instances. Raises `CloudDown` when pages and counts don't agree."""
+        taken_s = self._clock.now_s()
+        return instances.Listing(tuple(await self.where({})), taken_s)
 
     async def where(self, filters: Filters) -> list[instances.Instance]:
-        """All instances that match."""
-        told = ""
-        for _ in range(_PASSES):
-            walk = await self._walk(filters)
-            if walk.complete:
-                return list(walk.rows.values())
-            told = f"{len(walk.rows)} of {walk.most} instances"
-        raise errors.CloudDown(failures.CLOUD, f"the list stays incomplete ({told}) after {_PASSES} readings")
+        """All instances that match.
+
+        One walk when its rows are as many as were promised, else a second. When that falls short too (the account
+        shrinks, or pages slip), rows that only the first walk saw are asked for by id, and the sum has to reach the
+        smallest count of the second.
+        """
+        first = await self._walk(filters)
+        if first.complete:
+            return list(first.rows.values())
+        second = await self._walk(filters)
+        if second.complete:
+            return list(second.rows.values())
+        if not second.counts:
+            return self._agreed(first, second)
+        rows = dict(second.rows)
+        for row in await self._still_there(first.rows.keys() - second.rows.keys()):
+            rows[row.id] = row
+        if len(rows) < min(second.counts):
+            told = f"{len(rows)} of {min(second.counts)} instances"
+            raise errors.CloudDown(failures.CLOUD, f"the list stays incomplete after two readings: {told}")
+        return list(rows.values())
 
     async def census(self) -> instances.Census:
-        """Three calls when nothing boots."""
-        listed = await self.everything()
-        unsettled = tuple(each for each in listed.instances if each.state is not instances.State.RUNNING)
-        return instances.Census(len(listed.instances), unsettled, listed.taken_s)
+        """All that isn't running, and a count of all, without reading what runs.
 
-    async def _walk(self, filters: Filters) -> _Pass:
-        walk = _Pass()
+        1. what is not `running` (filtered list), 2. how many there are in all (a page of one row), 3. how many are
+        `running` (likewise). Status is null while an instance is being made, and whether null differs from `running`
+        is the server's secret. So 1 and 3 have to add up to 2; if they don't, null is asked for by name; if they still
+        don't, everything is read. Once a null row came with 1 the question is settled, and 3 is left out.
+        The counts by label that come with each page would not do: they tell nothing of status.
+        """
+        taken_s = self._clock.now_s()
+        for _ in range(2):  # an instance that starts to run between two calls spoils the sum: once more, then
+            unsettled = {row.id: row for row in await self.where({"actual_status": {"neq": _RUNNING}})}
+            if any(_told(row) == _RUNNING for row in unsettled.values()):
+                break  # the filter was ignored: nothing that it said can be relied on
+            total = await self._count({})
+            if self._learned(unsettled.values()) or await self._adds_up(unsettled, total):
+                rows = tuple(row for row in unsettled.values() if row.state is not instances.State.RUNNING)
+                return instances.Census(total, rows, taken_s)
+        listed = await self.everything()
+        rows = tuple(row for row in listed.instances if row.state is not instances.State.RUNNING)
+        return instances.Census(len(listed.instances), rows, listed.taken_s)
+
+    def _learned(self, unsettled: Iterable[instances.Instance]) -> bool:
+        self._null_is_not_running = self._null_is_not_running or any(_told(row) is None for row in unsettled)
+        return self._null_is_not_running
+
+    async def _adds_up(self, unsettled: dict[str, instances.Instance], total: int) -> bool:
+        running = await self._count({"actual_status": {"eq": _RUNNING}})
+        if running + len(unsettled) < total:
+            nulls = await self.where({"actual_status": {"eq": None}})
+            unsettled.update((row.id, row) for row in nulls if _told(row) is None)
+        return running + len(unsettled) == total
+
+    async def _count(self, filters: Filters) -> int:
+        page, _ = await self._page(filters, None, 1)
+        if page.total_instances is None:
+            raise errors.CloudDown(failures.CLOUD, "answered a list without the count of instances")
+        return page.total_instances
+
+    async def _still_there(self, ids: Iterable[str]) -> list[instances.Instance]:
+        numbers = sorted(map(int, ids))
+        rows: list[instances.Instance] = []
+        for start in range(0, len(numbers), PAGE):
+            chunk = numbers[start : start + PAGE]
+            _, found = await self._page({"id": {"in": chunk}}, None, PAGE)
+            rows += [row for row in found if int(row.id) in chunk]
+        return rows
+
+    def _agreed(self, first: _Walk, second: _Walk) -> list[instances.Instance]:
+        if second.rows and first.rows.keys() == second.rows.keys():
+            return list(second.rows.values())
+        # Nothing listed and nothing counted is no proof of an empty account.
+        raise errors.CloudDown(failures.CLOUD, "answered a list without the count of instances")
+
+    async def _walk(self, filters: Filters) -> _Walk:
+        walk = _Walk()
         token: str | None = None
         for _ in range(_MOST_PAGES):
             page, rows = await self._page(filters, token, PAGE)
-            walk.add(page, rows)
+            walk.rows.update((row.id, row) for row in rows)
+            if page.total_instances is not None:
+                walk.counts.append(page.total_instances)
             if not page.next_token or page.next_token == token:
                 return walk
             token = page.next_token
@@ -96,3 +155,9 @@ class Lists:
             return page, [translate.instance(each) for each in wire.records(page.instances, wire.Rental)]
         except wire.Nonsense as error:
             raise errors.CloudDown(failures.CLOUD, f"answered a list that makes no sense: {error}") from None
+
+
+def _told(row: instances.Instance) -> str | None:
+    """The status as the server compares it."""
+    rental: wire.Rental = row.raw
+    return rental.actual_status

@@ -82,7 +82,7 @@ class Rental(msgspec.Struct):
 class Page(msgspec.Struct):
     """One page of the instances of the account, each a `Rental` still to be read."""
 
-    instances: msgspec.Raw = msgspec.Raw(b"null")
+    instances: msgspec.Raw
     total_instances: int | None = None
     next_token: str | None = None
 
@@ -90,7 +90,7 @@ class Page(msgspec.Struct):
 class Single(msgspec.Struct):
     """The single read: one object under the plural key, or null."""
 
-    instances: msgspec.Raw = msgspec.Raw(b"null")
+    instances: msgspec.Raw
 
 
 class Found(msgspec.Struct):
@@ -130,7 +130,7 @@ class Template(msgspec.Struct):
 class TemplatesFound(msgspec.Struct):
     """The answer to a look-up of templates."""
 
-    templates: msgspec.Raw = msgspec.Raw(b"null")
+    templates: msgspec.Raw
 
 
 T = TypeVar("T")
