@@ -20,6 +20,8 @@ log = structlog.get_logger()
 
 K = TypeVar("K", bound=Hashable)
 
+SLACK_S = 0.001  # clocks round; a key a hair before its time is due, not worth another sleep
+
 
 class WorkQueue(Generic[K]):
     """`work(key)` does one pass; it returns None when done or the seconds after which to look again.
@@ -190,7 +192,7 @@ class WorkQueue(Generic[K]):
         while True:
             self._timer_changed.clear()
             now_s = self._clock.monotonic_s()
-            while self._heap and (self._stale(self._heap[0]) or self._heap[0][0] <= now_s):
+            while self._heap and (self._stale(self._heap[0]) or self._heap[0][0] <= now_s + SLACK_S):
                 entry = heapq.heappop(self._heap)
                 if not self._stale(entry):
                     self.add(entry[2])
