@@ -77,8 +77,8 @@ def parse_reference(text: str) -> Reference:
         raise BadReference(f"image {text!r}: {registry!r} is not the name of a registry")
     if not _REPOSITORY.fullmatch(repository):
         raise BadReference(
-            f"image {text!r}: {repository!r} is no repository; lower-case letters and digits, joined by '.', '_' or '-',"
-            " in parts divided by '/'"
+            f"image {text!r}: {repository!r} is no repository; allowed are lower-case letters and digits, joined by"
+            " '.', '_' or '-', in parts divided by '/'"
         )
     if registry == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"
@@ -105,8 +105,9 @@ class Refusal:
 class Image:
     """A pulled image. `root` is "host" (the host's programs under a file tree of its own) or "busybox".
 
-    `files` are files of the image: absolute path → text, executable when it begins with "#!". `pull_s` replaces the time that the size would
-    take, in simulated seconds. `stand_in` says what runs instead when the real program is not on this computer.
+    `files` are files of the image: absolute path → text, executable when it begins with "#!". `pull_s` replaces the
+    time that the size would take, in simulated seconds. `stand_in` says what runs instead when the real program is not
+    on this computer.
     """
 
     name: str

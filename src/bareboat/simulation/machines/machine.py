@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bareboat.simulation import images
+from bareboat.simulation.machines import logs
 
+LogLine = logs.LogLine
 Port = tuple[int, str]
 """Port number in the container and its protocol, "tcp" or "udp"."""
 
@@ -99,15 +101,6 @@ class ExitStatus:
         """The signal a code above 128 stands for, when there is one of that number."""
         number = self.code - 128
         return number if number in signals.valid_signals() else None
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """One line of output without its newline. `at` is RFC 3339 with nanoseconds, as `docker logs -t` has it."""
-
-    at: str
-    stream: str
-    text: str
 
 
 class Machine(Protocol):
