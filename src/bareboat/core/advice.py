@@ -12,6 +12,10 @@ STEP = 3
 """A suggestion goes just far enough for so many more offers: "anything if money is no object" helps nobody."""
 
 
+_ORDER = {"max price": 0, "GPU count": 2, "GPU": 3}
+"""What people would rather change comes first; another kind of machine comes last."""
+
+
 @dataclass(frozen=True, slots=True)
 class Miss:
     """`count` more offers would pass if each limit in `changes` ((name, phrase) pairs) moved as its phrase says."""
@@ -41,7 +45,7 @@ def misses(
             found.extend(_moves(limit, alone))
     if not found and in_force:
         found = _several_changes(several, in_force, masks)
-    return tuple(found)
+    return tuple(sorted(found, key=lambda miss: _ORDER.get(miss.changes[0][0], 1)))
 
 
 def sentence(

@@ -140,7 +140,7 @@ class Ledger:
         held = self._entries.get(key)
         self._admit(namespace, usd_per_hour, now_s, cap_usd_per_hour, instead_of=held)
         if held is not None:
-            self.release(key, now_s, bought=held.settled)
+            self.release(key, now_s, bought=False)
         self._start(Entry(key, namespace, usd_per_hour, now_s))
 
     def settle(
@@ -165,14 +165,15 @@ class Ledger:
     def release(self, key: str, now_s: float, *, bought: bool = True) -> float:
         """The instance is proven gone: stops the meter and returns what it cost. Idempotent: a second call costs 0.
 
-        `bought=False` when it is certain that nothing was rented: the reservation then cost nothing.
+        `bought=False` when it is certain that nothing was rented: the reservation then cost nothing. What was settled
+        was bought, whatever is said here.
         """
         held = self._entries.get(key)
         if held is None:
             return 0.0
         self._stop(held, now_s)
         usd = held.usd(now_s)
-        if not bought:
+        if not (bought or held.settled):
             for meter in self._both(held.namespace):
                 meter.usd_at_origin -= usd
             return 0.0
