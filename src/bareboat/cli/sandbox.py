@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import pydantic
-import rich.box
 import rich.console
 import rich.markup
 import rich.status
@@ -58,8 +57,9 @@ def up(
 def down(name: Name = "default") -> None:
     """Stop a sandbox and remove everything in it."""
     with _errors_for_people():
-        stopped = supervisor.stop(name, _settings())
-    out.print(f"Sandbox {name!r} is down." if stopped else f"Sandbox {name!r} was not up.", highlight=False)
+        outcome = supervisor.stop(name, _settings())
+    sentence = {"stopped": "is down", "removed": "had ended; what it left is removed", "absent": "was not up"}[outcome]
+    out.print(f"Sandbox {name!r} {sentence}.", highlight=False)
 
 
 @app.command()
@@ -157,8 +157,8 @@ def _print_use(name: str, settings: sandbox_settings.Settings) -> None:
 
 
 def _print_table(found: list[reports.Report]) -> None:
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("NAME", no_wrap=True, max_width=24)
+    table = rich.table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("NAME", no_wrap=True, max_width=20)
     for title in ("STATE", "AGE", "VERSION", "API SERVER"):
         table.add_column(title, no_wrap=True)
     table.add_column("MEMORY", justify="right", no_wrap=True)

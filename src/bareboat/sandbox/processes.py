@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -30,7 +31,7 @@ class ComponentDied(Exception):
     log_end: str
 
     def __str__(self) -> str:
-        return f"{self.component} ended with exit code {self.exit_code}; the end of {self.log_path}:\n{self.log_end}"
+        return f"{self.component} {_how_ended(self.exit_code)}; the end of its log:\n{self.log_end}"
 
 
 class Component:
@@ -98,6 +99,13 @@ def log_end(path: Path, lines: int = LOG_LINES_SHOWN) -> str:
     except FileNotFoundError:
         return f"(no log at {path})"
     return "\n".join(text.splitlines()[-lines:]) or "(the log is empty)"
+
+
+def _how_ended(exit_code: int) -> str:
+    try:
+        return f"was ended by {signal.Signals(exit_code - 128).name}"
+    except ValueError:
+        return f"ended by itself with exit code {exit_code}"
 
 
 def free_ports(count: int, *, address: str = "127.0.0.1") -> list[int]:

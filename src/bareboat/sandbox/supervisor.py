@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from bareboat.sandbox import controlplane, folders, processes
 from bareboat.sandbox import settings as sandbox_settings
@@ -100,16 +101,15 @@ def start(name: str, settings: sandbox_settings.Settings) -> None:
         raise StartFailed(message or f"the sandbox's supervisor ended with exit code {code} and said nothing")
 
 
-def stop(name: str, settings: sandbox_settings.Settings) -> bool:
-    """Takes a sandbox down and removes what is left of it; False when there was none up. Blocks.
+def stop(name: str, settings: sandbox_settings.Settings) -> Literal["stopped", "removed", "absent"]:
+    """Takes a sandbox down and removes what is left of it; `removed` when it had ended before. Blocks.
 
     Raises `NotOurs` and `folders.BadName`.
     """
     folder = settings.state_folder / folders.check_name(name)
     claim = folders.read(folder)
     if claim is None:
-        folders.remove_stale(settings.state_folder, also=folder)
-        return False
+        return "removed" if name in folders.remove_stale(settings.state_folder, also=folder) else "absent"
     if not claim.supervised:
         raise NotOurs(f"sandbox {name!r} belongs to process {claim.owner.pid} and goes when that ends")
     _signal(claim.owner, signal.SIGTERM)
@@ -119,7 +119,7 @@ def stop(name: str, settings: sandbox_settings.Settings) -> bool:
             _signal(claim.owner, signal.SIGKILL)  # the components' keepers see to the rest
         time.sleep(POLL_S)
     folders.remove_stale(settings.state_folder, also=folder)
-    return True
+    return "stopped"
 
 
 def _signal(owner: folders.Process, number: signal.Signals) -> None:
