@@ -204,8 +204,7 @@ class Exec:
         where = self._spec.where
         try:
             answer = json.loads(out)
-            status = answer["status"]
-            version = answer["apiVersion"]
+            version, status = answer["apiVersion"], dict(answer["status"])
         except (ValueError, KeyError, TypeError) as problem:
             raise errors.ConfigError(f"{where}: the credential plugin's answer is no ExecCredential") from problem
         if version != self._spec.api_version:
