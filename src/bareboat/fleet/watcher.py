@@ -76,10 +76,11 @@ class Watcher:
         return self._known.get(instance_id)
 
     def rented(self, instance: instances.Instance) -> None:
-        """Just bought: it may be missing from lists for the cloud's visibility window."""
+        """Just bought: it may be missing from lists for the cloud's visibility window. The buyer is not told of it."""
         self._rented_s[instance.id] = self._clock.monotonic_s()
-        if instance.id not in self._known:
-            self._put(instance)
+        if instance.id not in self._known and instance.mark is not None:
+            self._known[instance.id] = instance
+            self._owners.setdefault(instance.mark.owner_uid, set()).add(instance.id)
         self.poke()
 
     def seen(self, instance: instances.Instance) -> None:

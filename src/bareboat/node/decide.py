@@ -112,7 +112,7 @@ def decide(
     left_s = deadline_left_s(pod, record, now_s)
     if left_s is not None and left_s <= 0:
         return Finish(_deadline_exceeded(record, now_s))
-    action = _rented(pod, record, instance, now_s, policy) if record.instance_id else _vacant(record, now_s)
+    action = _rented(pod, record, instance, now_s, policy) if record.instance_id else _vacant(pod, record, now_s)
     if isinstance(action, Rest) and left_s is not None:
         return Rest(min(left_s, action.seconds if action.seconds is not None else left_s))
     return action
@@ -125,7 +125,9 @@ def deadline_left_s(pod: pods.Pod, record: records.Record, now_s: float) -> floa
     return record.acknowledged_s + pod.spec.active_deadline_seconds - now_s
 
 
-def _vacant(record: records.Record, now_s: float) -> Action:
+def _vacant(pod: pods.Pod, record: records.Record, now_s: float) -> Action:
+    if record.refused_generation == pod.metadata.generation and record.refused_generation:
+        return Rest()
     wait_s = record.not_before_s - now_s
     return Rest(wait_s) if wait_s > 0 else Rent()
 

@@ -29,12 +29,17 @@ class Renting(Enum):
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The pod's own end, decided once: `terminated` of the container, and what the pod's status says beside it."""
+    """The pod's own end, decided once: `terminated` of the container, and what the pod's status says beside it.
+
+    `process_ended` is whether the process is known to have ended by itself; if not, the end is told only once the
+    instance is gone, since a terminal phase promises that nothing runs any more.
+    """
 
     terminated: pods.Terminated
     reason: str = ""
     message: str = ""
     disrupted_why: str = ""
+    process_ended: bool = False
 
 
 @dataclass(slots=True)
@@ -69,8 +74,8 @@ class Record:
     exit_reads: int = 0
     probe_ready: bool | None = None
     probe_message: str = ""
-    told: set[str] = field(default_factory=set)
-    pod_seen: bool = True
+    has_run: bool = False
+    refused_generation: int = 0
 
     def new_attempt(self, offer: offers.Offer, usd_per_hour: float, image: str, now_s: float) -> None:
         """The mark of this attempt is unique from here on; written to the pod before anything is bought."""
@@ -157,10 +162,12 @@ def _from_status(record: Record, pod: pods.Pod) -> None:
         record.last = each.last_state.terminated
         if each.state.running is not None:
             record.running_s = _unix_s(each.state.running.started_at)
+            record.has_run = True
         if each.state.terminated is not None and pod.status.phase in statuses.TERMINAL:
-            record.end = End(each.state.terminated, pod.status.reason, pod.status.message)
+            record.end = End(each.state.terminated, pod.status.reason, pod.status.message, process_ended=True)
     if pod.status.phase in statuses.TERMINAL and record.end is None:
-        record.end = End(pods.Terminated(137, "ContainerStatusUnknown"), pod.status.reason, pod.status.message)
+        unknown = pods.Terminated(137, "ContainerStatusUnknown")
+        record.end = End(unknown, pod.status.reason, pod.status.message, process_ended=True)
 
 
 def _unix_s(text: str | None) -> float | None:

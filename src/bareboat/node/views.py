@@ -22,7 +22,7 @@ def view(pod: pods.Pod, record: records.Record, instance: instances.Instance | N
         "last": record.last,
         "container_id": container_id,
     }
-    if record.end is not None:
+    if record.end is not None and (record.end.process_ended or record.renting is records.Renting.NONE):
         return statuses.View(
             **common,  # type: ignore[arg-type]
             ended=record.end.terminated,

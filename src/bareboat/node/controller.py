@@ -1,0 +1,337 @@
+"""The reconcile of pods: one key, one worker, one step at a time, from the newest state that is known.
+
+Watch events and cloud listings only enqueue uids. Each pass folds in what the cloud shows, asks `decide` for a step,
+does it, and writes the pod's status if that changed.
+"""
+
+import structlog
+
+from bareboat.core import errors, instances
+from bareboat.fleet import accounts
+from bareboat.kube import errors as kube_errors
+from bareboat.kube import informer as informers
+from bareboat.kube import resources, workqueue
+from bareboat.node import decide, endings, parts, records, renting, telling, views, writing
+from bareboat.workload import pod as pods
+from bareboat.workload import status as statuses
+
+log = structlog.get_logger()
+
+STEPS_A_PASS = 8
+SETTLE_S = 1.0
+
+
+class Pods:
+    """All pods of one virtual node. `run()` works until cancelled; `records` is for reading by others."""
+
+    def __init__(self, use: parts.Parts, informer: informers.Informer[pods.Pod], *, workers: int = 64) -> None:
+        self.records: dict[str, records.Record] = {}
+        self.kept_logs = endings.KeptLogs()
+        self._use = use
+        self._informer = informer
+        self._pods: dict[str, pods.Pod] = {}
+        self._gone: set[tuple[str, str]] = set()
+        self._writer = writing.Writer(use)
+        self._renting = renting.Renting(use, self._writer)
+        self._endings = endings.Endings(use, self.kept_logs)
+        self.queue: workqueue.WorkQueue[str] = workqueue.WorkQueue(
+            "pods",
+            self._pass,
+            workers=workers,
+            clock=use.clock,
+            known=(kube_errors.KubeError, errors.CloudError),
+            first_retry_s=0.5,
+        )
+        informer.add_handler(self._noticed)
+
+    async def run(self) -> None:
+        await self._informer.synced.wait()
+        await self.queue.run()
+
+    def changed(self, uid: str) -> None:
+        """Something about this pod's instances changed."""
+        if uid in self._pods or uid in self.records:
+            self.queue.add(uid)
+
+    def ended(self, cloud: str, instance_id: str) -> None:
+        """The instance is proven gone."""
+        self._gone.add((cloud, instance_id))
+
+    def listed(self) -> None:
+        """A first complete listing is there: pods that waited for it can go on."""
+        for uid in self._pods:
+            if uid not in self.records:
+                self.queue.add(uid)
+
+    def pod(self, uid: str) -> pods.Pod | None:
+        """As last seen."""
+        pod = self._pods.get(uid)
+        return None if pod is None else self._writer.newest(pod)
+
+    def by_name(self, namespace: str, name: str) -> pods.Pod | None:
+        pod = self._informer.get(namespace, name)
+        return None if pod is None else self.pod(pod.metadata.uid)
+
+    @property
+    def all(self) -> list[pods.Pod]:
+        return list(self._pods.values())
+
+    @property
+    def writes(self) -> int:
+        """Patches of pods sent so far."""
+        return self._writer.writes
+
+    def _noticed(self, key: informers.Key, old: pods.Pod | None, new: pods.Pod | None) -> None:
+        if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
+            self._pods.pop(old.metadata.uid, None)
+            self.queue.add(old.metadata.uid)
+        if new is not None:
+            self._pods[new.metadata.uid] = new
+            self.queue.add(new.metadata.uid)
+
+    async def _pass(self, uid: str) -> float | None:
+        for _ in range(STEPS_A_PASS):
+            pod, record = self.pod(uid), self.records.get(uid)
+            if pod is None:
+                return await self._without_pod(uid, record)
+            if record is None:
+                record = records.from_pod(pod, self._use.clock.now_s())
+                if not self._can_judge(record):
+                    return await self._unjudged(pod, record)
+                self._take_up(pod, record)
+            instance = self._fold_in(pod, record)
+            action = decide.decide(pod, record, instance, self._use.clock.now_s(), self._use.policy)
+            again, after_s = await self._step(action, pod, record, instance)
+            if not again:
+                if self._worth_telling(action, record):
+                    await self._report(uid, record)
+                return after_s
+        return 0.0
+
+    def _worth_telling(self, action: decide.Action, record: records.Record) -> bool:
+        """Right after a rent the next listing mostly says more than «rented»: that write is spared."""
+        if isinstance(action, decide.Rent) and record.renting is records.Renting.RENTED:
+            return False
+        return record.uid in self.records and not isinstance(action, decide.Remove)
+
+    def _can_judge(self, record: records.Record) -> bool:
+        """What an earlier process rented is judged only after a complete listing."""
+        if not record.attempt:
+            return True
+        account = self._use.account(record.cloud)
+        return account is not None and account.watcher.complete.is_set()
+
+    async def _unjudged(self, pod: pods.Pod, record: records.Record) -> float | None:
+        if self._use.account(record.cloud) is None:
+            why = f"it rented from {record.cloud!r}, which is not configured; nothing is done until it is"
+            self._use.recorder.warning(telling.about(pod), "CloudNotConfigured", why)
+            return 60.0
+        return None
+
+    def _take_up(self, pod: pods.Pod, record: records.Record) -> None:
+        """A pod that this process has not seen before: what it pays already counts against the caps."""
+        self.records[record.uid] = record
+        for instance in self._instances_of(record):
+            mark = instance.mark
+            if mark is not None and mark.attempt.isdigit():
+                record.attempt = max(record.attempt, int(mark.attempt))
+        if record.renting is not records.Renting.NONE:
+            self._use.broker.ledger.restore(
+                record.uid, pod.key[0], record.usd_per_hour, record.attempted_s, spent_usd=record.spent_usd
+            )
+
+    def _instances_of(self, record: records.Record) -> list[instances.Instance]:
+        return [each for account in self._use.accounts.values() for each in account.watcher.of(record.uid)]
+
+    def _fold_in(self, pod: pods.Pod, record: records.Record) -> instances.Instance | None:
+        """What the cloud shows, into the record; strays of earlier attempts are ended. The present instance."""
+        current: instances.Instance | None = None
+        for instance in self._instances_of(record):
+            if instance.mark != self._renting.mark(record):
+                if instance.mark is not None and instance.mark.cluster_id == self._use.cluster_id:
+                    self._use.accounts[instance.cloud].reaper.end(instance.id, "an earlier attempt for its pod")
+                continue
+            if record.renting is not records.Renting.RENTED:
+                self._renting.adopt(record, instance)
+            if instance.id == record.instance_id:
+                current = instance
+            else:
+                self._use.accounts[instance.cloud].reaper.end(instance.id, "a second instance of one attempt")
+        if record.instance_id and (record.cloud, record.instance_id) in self._gone:
+            self._gone.discard((record.cloud, record.instance_id))
+            self._stopped_paying(record)
+            return None
+        if current is not None:
+            self._note_state(pod, record, current)
+        return current
+
+    def _stopped_paying(self, record: records.Record) -> None:
+        now_s = self._use.clock.now_s()
+        self._use.broker.ledger.release(record.uid, now_s)
+        record.nothing_rented(now_s)
+
+    def _note_state(self, pod: pods.Pod, record: records.Record, instance: instances.Instance) -> None:
+        now_s = self._use.clock.now_s()
+        if instance.state is instances.State.UNREACHABLE:
+            record.unreachable_s = record.unreachable_s or now_s
+        else:
+            record.unreachable_s = None
+        if instance.state is instances.State.RUNNING and record.running_s is None and not record.ending_why:
+            record.running_s = now_s
+            record.has_run = True
+            record.failures = 0
+            took = telling.duration(now_s - record.rented_s)
+            self._use.recorder.normal(
+                telling.about(pod, container=True),
+                "Started",
+                f"Started container on {record.cloud}/{instance.id} after {took}",
+            )
+        if instance.usd_per_hour is not None and record.uid in self._use.broker.ledger:
+            self._note_price(pod, record, instance.usd_per_hour)
+
+    def _note_price(self, pod: pods.Pod, record: records.Record, usd_per_hour: float) -> None:
+        """The price that is really charged; over a cap, the instance is given back."""
+        if abs(usd_per_hour - record.usd_per_hour) < 1e-4 or record.ending_why:
+            return
+        over = self._use.broker.ledger.settle(record.uid, usd_per_hour, self._use.clock.now_s())
+        if over is None:
+            if record.running_s is not None or usd_per_hour >= record.usd_per_hour:
+                record.usd_per_hour = usd_per_hour
+            return
+        message = (
+            f"the cloud charges ${usd_per_hour:.3f}/h, the offer said ${record.usd_per_hour:.3f}/h: {over.sentence}"
+        )
+        self._endings.gave_up(pod, record, decide.GiveUp("TooDear", message, "TooDear"))
+
+    async def _step(
+        self, action: decide.Action, pod: pods.Pod, record: records.Record, instance: instances.Instance | None
+    ) -> tuple[bool, float | None]:
+        """Does one step: (look at the pod again at once, else seconds until the next look)."""
+        match action:
+            case decide.Rest():
+                return False, action.seconds
+            case decide.Rent():
+                return await self._rent(pod, record)
+            case decide.LookUp():
+                after_s = await self._renting.look_up(record, self._use.accounts[record.cloud])
+                return not after_s, after_s
+            case decide.Confirm():
+                return await self._confirm(record)
+            case decide.EndInstance():
+                if record.instance_id is not None:
+                    self._use.accounts[record.cloud].reaper.end(record.instance_id, action.why)
+                return False, None
+            case decide.ReadExit():
+                if instance is None:
+                    return False, SETTLE_S
+                account = self._use.accounts[record.cloud]
+                after_s = await self._endings.read_exit(pod, record, instance, account)
+                return after_s is None, after_s
+            case decide.Remove():
+                return await self._remove(pod, record)
+            case _:
+                self._settle(action, pod, record)
+                return True, None
+
+    def _settle(self, action: decide.Action, pod: pods.Pod, record: records.Record) -> None:
+        match action:
+            case decide.GiveUp():
+                self._endings.gave_up(pod, record, action)
+            case decide.Ended():
+                self._endings.container_ended(pod, record, action)
+            case decide.Finish():
+                self._endings.finish(pod, record, action.end)
+            case decide.Replace():
+                self._endings.replace(pod, record)
+
+    async def _rent(self, pod: pods.Pod, record: records.Record) -> tuple[bool, float | None]:
+        after_s = await self._renting.rent(pod, record)
+        return False, SETTLE_S if record.renting is records.Renting.RENTED else after_s
+
+    async def _confirm(self, record: records.Record) -> tuple[bool, float | None]:
+        """No list shows the instance any more: an exact read decides."""
+        account = self._use.accounts[record.cloud]
+        instance_id = record.instance_id or ""
+        instance = await account.cloud.instance(instance_id)
+        if instance is not None:
+            account.watcher.seen(instance)
+            return False, SETTLE_S
+        pod = self.pod(record.uid)
+        account.watcher.gone(instance_id)
+        if pod is not None:
+            action = decide.lost(
+                record, f"{record.cloud}/{instance_id} does not exist any more", self._use.clock.now_s()
+            )
+            self._settle(action, pod, record)
+        self._stopped_paying(record)
+        return True, None
+
+    async def _remove(self, pod: pods.Pod, record: records.Record) -> tuple[bool, float | None]:
+        """Nothing is rented: the object may go. Whoever looks at its end (owner, finalizer) finds a terminal phase."""
+        if record.has_run and record.end is None:
+            now_s = self._use.clock.now_s()
+            killed = pods.Terminated(137, "Error", "The instance was destroyed because the pod was deleted")
+            killed.finished_at = statuses.stamp(now_s)
+            record.end = records.End(killed)
+            if pod.metadata.owner_references or pod.metadata.finalizers:
+                await self._writer.write(pod, record, None)
+        namespace, name = pod.key
+        try:
+            await self._use.client.delete(resources.PODS.path(namespace, name), uid=pod.metadata.uid, grace_s=0)
+        except (kube_errors.NotFound, kube_errors.OtherObject):
+            return False, None
+        return False, 30.0
+
+    async def _without_pod(self, uid: str, record: records.Record | None) -> float | None:
+        """The object is gone (deleted by force, or by us): what is still rented for it is ended."""
+        if record is None:
+            return None
+        account = self._use.accounts.get(record.cloud)
+        if account is not None and await self._still_rented(record, account):
+            return SETTLE_S * 5
+        self._use.broker.ledger.release(uid, self._use.clock.now_s())
+        self.records.pop(uid, None)
+        self._writer.forget(uid)
+        self.kept_logs.drop(uid)
+        self.queue.forget(uid)
+        return None
+
+    async def _still_rented(self, record: records.Record, account: accounts.Account) -> bool:
+        if record.renting is records.Renting.UNKNOWN and await self._renting.look_up(record, account):
+            return True
+        instance_id = record.instance_id
+        if instance_id is None:
+            return False
+        if (record.cloud, instance_id) in self._gone:
+            self._gone.discard((record.cloud, instance_id))
+            return False
+        if await self._exists(record):
+            log.warning("pod.cache_behind", pod="/".join(record.key))
+            return True
+        account.reaper.end(instance_id, "its pod does not exist any more")
+        return True
+
+    async def _exists(self, record: records.Record) -> bool:
+        """A fresh, exact read of the owner."""
+        namespace, name = record.key
+        try:
+            pod = await self._use.client.get(resources.PODS.path(namespace, name), type=pods.Pod)
+        except kube_errors.NotFound:
+            return False
+        return pod.metadata.uid == record.uid and pod.spec.node_name == self._use.node_name
+
+    async def _report(self, uid: str, record: records.Record) -> None:
+        pod = self.pod(uid)
+        if pod is None:
+            return
+        instance = self._current(record)
+        await self._writer.write(pod, record, instance)
+
+    def _current(self, record: records.Record) -> instances.Instance | None:
+        account = self._use.accounts.get(record.cloud)
+        return account.watcher.get(record.instance_id) if account is not None and record.instance_id else None
+
+    def waiting_view(self, uid: str) -> statuses.View | None:
+        """How the pod stands, for those who answer questions about it."""
+        pod, record = self.pod(uid), self.records.get(uid)
+        return None if pod is None or record is None else views.view(pod, record, self._current(record))
