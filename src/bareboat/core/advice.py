@@ -51,21 +51,28 @@ def misses(
 def sentence(
     seen: int, passing: int, boxes: int, rejected: Mapping[str, int], near: Sequence[Miss], hint: str = ""
 ) -> str:
-    """One or two sentences. "No offer" is told apart from "none that fits"."""
+    """For an Event: a few hundred characters. "No offer" is told apart from "none that fits"."""
+    head, *more = lines(seen, passing, boxes, dict(list(rejected.items())[:5]), near[:3], hint)
+    told = "; ".join(more[: len(near[:3])])
+    parts = [head, *([told[0].upper() + told[1:]] if told else []), *more[len(near[:3]) :]]
+    return ". ".join(parts) + ("" if parts[-1].endswith("?") else ".")
+
+
+def lines(
+    seen: int, passing: int, boxes: int, rejected: Mapping[str, int], near: Sequence[Miss], hint: str = ""
+) -> tuple[str, ...]:
+    """What was found and left out, then each near miss, then the hint, without full stops."""
     if not seen:
-        return "The cloud has no offer at all for this."
+        return ("The cloud has no offer at all for this",)
     if passing:
         head = f"{passing} of {seen} offers fit" if passing != 1 else f"1 of {seen} offers fits"
-        head += f", on {boxes} machines" if boxes != passing else ""
+        head += f", on {boxes} machines" if 1 < boxes < passing else ", all on one machine" if boxes < passing else ""
     else:
         head = f"None of {seen} offers fits" if seen != 1 else "The only offer does not fit"
-    left_out = ", ".join(f"{count} for {name}" for name, count in list(rejected.items())[:5])
-    parts = [head + (f"; left out: {left_out}" if left_out else "")]
-    if near:
-        parts.append("; ".join(str(miss) for miss in near[:3]))
-    if hint:
-        parts.append(hint)
-    return ". ".join(part[0].upper() + part[1:] for part in parts) + ("" if hint.endswith("?") else ".")
+    left_out = ", ".join(f"{count} for {name}" for name, count in rejected.items())
+    if left_out:
+        head += f"; left out: {left_out}"
+    return (head, *(str(miss) for miss in near), *([hint[0].upper() + hint[1:]] if hint else []))
 
 
 def _moves(limit: matching.Limit, alone: Sequence[offers.Offer]) -> list[Miss]:

@@ -96,6 +96,11 @@ class Ranking:
         """For an Event, a status message or the end of a table; at most a few hundred characters."""
         return advice.sentence(self.seen, len(self.ranked), self.machine_count, self.rejected, self.misses, self.hint)
 
+    @cached_property
+    def lines(self) -> tuple[str, ...]:
+        """The same with a line for each thought, and all of them: for a terminal."""
+        return advice.lines(self.seen, len(self.ranked), self.machine_count, self.rejected, self.misses, self.hint)
+
     def best(self, without: Collection[machines.Key] = ()) -> Scored | None:
         """The first whose machine is not in `without`."""
         for place in range(len(self.ranked)):
@@ -135,17 +140,20 @@ def rank(
     )
     terms = scoring.columns(passing, usd_per_hour, view)
     totals = scoring.totals(terms, weights)
+    hint = _misspelt(several, wanted)
+    near = advice.misses(several, in_force, broken, masks)
     counts = {limit.name: len(indices) for limit, indices in zip(in_force, broken, strict=True) if indices}
     return Ranking(
         seen=len(several),
         machine_count=matching.machine_count(passing),
         ranked=Ranked(passing, usd_per_hour, totals, terms, _order(totals, usd_per_hour, passing, top)),
         rejected=dict(sorted(counts.items(), key=lambda item: -item[1])),
-        misses=advice.misses(several, in_force, broken, masks),
+        # Whoever misspelt a name wants it spelt right, not another GPU.
+        misses=tuple(miss for miss in near if not hint or miss.changes[0][0] != "GPU"),
         wanted=wanted,
         weights=weights,
         view=view,
-        hint=_misspelt(several, wanted),
+        hint=hint,
     )
 
 

@@ -52,3 +52,8 @@ def place(found: str | None, ordered: Iterable[str]) -> int | None:
         if covers(wanted, code):
             return index
     return None
+
+
+def countries(wanted: str) -> frozenset[str]:
+    """The two-letter countries that a canonical code lies in or stands for: for filters that know countries alone."""
+    return GROUPS.get(wanted, frozenset({wanted.partition("-")[0]}))
