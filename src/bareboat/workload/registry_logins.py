@@ -132,7 +132,7 @@ def _entries(key: str, raw: bytes) -> dict[str, msgspec.Raw]:
         if key == ".dockercfg":
             return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         return msgspec.json.decode(raw, type=_Config).auths or {}
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         wanted = "an object of registries" if key == ".dockercfg" else 'an object with the registries under "auths"'
         # The decoder's own words may quote the content, which is secret.
         raise _Unusable(f"{key!r} is not the JSON of a Docker login; it should be {wanted}") from None
@@ -141,7 +141,7 @@ def _entries(key: str, raw: bytes) -> dict[str, msgspec.Raw]:
 def _credential(server: str, raw: msgspec.Raw) -> _Credential:
     try:
         entry = msgspec.json.decode(raw, type=_Entry)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _Unusable("it should be an object with the strings username and password, or auth") from None
     username, password = _decoded(entry.auth) if entry.auth else (entry.username, entry.password)
     if not username or not password:
