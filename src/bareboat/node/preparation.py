@@ -85,7 +85,7 @@ async def prepare(pod: pods.Pod, use: parts.Parts) -> Prepared | NotNow:
         launching.reports_exit_code(pod)
     except notes.Invalid as nonsense:
         return NotNow("InvalidPod", str(nonsense), lasting=True, event="InvalidPod")
-    found = await use.inputs.sources(pod)
+    found = await use.inputs.fetch(pod)
     container = pod.spec.containers[0]
     resolved = references.resolve(pod, container, found, use.facts)
     if resolved.blocking is not None:

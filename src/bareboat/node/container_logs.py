@@ -1,0 +1,82 @@
+"""`kubectl logs` of a rented container: the cloud's own log while it exists, what was kept of it afterwards."""
+
+from bareboat.core import cloud as clouds
+from bareboat.core import errors
+from bareboat.kubelet import logs, polled_logs
+from bareboat.node import controller, parts, records
+from bareboat.workload import exit_codes
+
+
+class ContainerLogs:
+    """One per node; keeps nothing of its own."""
+
+    def __init__(self, use: parts.Parts, pods: controller.Pods) -> None:
+        self._use = use
+        self._pods = pods
+
+    async def __call__(self, namespace: str, pod: str, container: str, options: logs.LogOptions) -> logs.Lines:
+        found = self._pods.by_name(namespace, pod)
+        if found is None:
+            raise logs.NotFound(f'pod "{pod}" not found in namespace "{namespace}"')
+        if container not in [each.name for each in found.spec.containers]:
+            raise logs.NotFound(f'container "{container}" not found in pod "{pod}"')
+        uid = found.metadata.uid
+        record = self._pods.records.get(uid)
+        if options.previous:
+            return await self._previous(container, pod, uid, record, options)
+        if record is None or not self._has_output(record):
+            raise logs.waiting(container, pod, self._waiting_reason(uid))
+        if record.end is not None or record.instance_id is None or record.ending_why:
+            return await self._kept(uid, pod, options)
+        source = polled_logs.PolledLog(self._fetch(record), lambda: self._ended_s(uid), self._use.clock)
+        return await source.open(options)
+
+    async def _previous(
+        self, container: str, pod: str, uid: str, record: records.Record | None, options: logs.LogOptions
+    ) -> logs.Lines:
+        if record is None or record.last is None or self._pods.kept_logs.get(uid) is None:
+            raise logs.no_previous(container, pod)
+        return await self._kept(uid, pod, options)
+
+    async def _kept(self, uid: str, pod: str, options: logs.LogOptions) -> logs.Lines:
+        kept = self._pods.kept_logs.get(uid)
+        if kept is None:
+            raise logs.Unavailable(
+                f'the instance of pod "{pod}" is gone and its log with it: it ended before this process of the node '
+                "started, or its cloud keeps no log"
+            )
+
+        async def fetch(tail: int | None) -> str:
+            lines = kept.splitlines(keepends=True)
+            return "".join(lines if tail is None else lines[len(lines) - min(tail, len(lines)) :])
+
+        ended_s = self._use.clock.now_s()
+        return await polled_logs.PolledLog(fetch, lambda: ended_s, self._use.clock).open(options)
+
+    def _fetch(self, record: records.Record) -> polled_logs.Fetch:
+        account = self._use.accounts[record.cloud]
+        instance_id = record.instance_id or ""
+
+        async def fetch(tail: int | None) -> str:
+            if not isinstance(account.cloud, clouds.HasLogs):
+                raise errors.CloudDown(account.cloud.name, "this cloud keeps no logs")
+            # One line more than asked for, since the last may be the wrapper's.
+            text = await account.cloud.logs(instance_id, None if tail is None else tail + 2)
+            text = exit_codes.strip(text)
+            lines = text.splitlines(keepends=True)
+            return text if tail is None else "".join(lines[len(lines) - min(tail, len(lines)) :])
+
+        return fetch
+
+    def _has_output(self, record: records.Record) -> bool:
+        return record.running_s is not None or record.end is not None or record.last is not None
+
+    def _waiting_reason(self, uid: str) -> str:
+        view = self._pods.waiting_view(uid)
+        return view.waiting.reason if view is not None and view.waiting is not None else "ContainerCreating"
+
+    def _ended_s(self, uid: str) -> float | None:
+        record = self._pods.records.get(uid)
+        if record is None or record.end is not None or record.instance_id is None:
+            return self._use.clock.now_s()
+        return None

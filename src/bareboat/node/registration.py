@@ -1,0 +1,112 @@
+"""Makes the Node object and keeps its status: on a change at once, else every five minutes. The lease beats beside it.
+
+A Node that somebody deletes is made anew. Shutdown leaves it: pods and what is rented for them stay.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from bareboat.kube import client as clients
+from bareboat.kube import errors, leases, objects, resources
+from bareboat.node import node_object
+from bareboat.plumbing import clock as clocks
+
+log = structlog.get_logger()
+
+LOOK_S = 2.0
+REFRESH_S = 300.0
+
+
+class NodeSpec(objects.Partial, frozen=True):
+    taints: list[dict[str, Any]] | None = None
+
+
+class NodeStatus(objects.Partial, frozen=True):
+    conditions: list[dict[str, Any]] | None = None
+
+
+class Node(objects.Partial, frozen=True):
+    """What is read back of it."""
+
+    metadata: objects.ObjectMeta
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+
+class Registration:
+    """`registered` is set once the Node stands. `health()` is asked every few seconds; it costs nothing."""
+
+    def __init__(
+        self,
+        client: clients.Client,
+        spec: Callable[[], node_object.Spec],
+        health: Callable[[], node_object.Health],
+        lease: leases.NodeLease,
+        clock: clocks.Clock,
+    ) -> None:
+        self.registered = asyncio.Event()
+        self._client = client
+        self._spec = spec
+        self._health = health
+        self._lease = lease
+        self._clock = clock
+        self._written: tuple[node_object.Spec, node_object.Health] | None = None
+        self._written_s = 0.0
+
+    async def run(self) -> None:
+        """Works until cancelled. What the API server refuses is tried again by the supervisor."""
+        await self._register()
+        while True:
+            await self._clock.sleep(LOOK_S)
+            now = (self._spec(), self._health())
+            if now != self._written or self._clock.monotonic_s() - self._written_s > REFRESH_S:
+                try:
+                    await self._update()
+                except errors.NotFound:
+                    log.warning("node.deleted", node=now[0].name, what="somebody deleted the Node; it is made anew")
+                    await self._register()
+
+    async def _register(self) -> None:
+        spec, health = self._spec(), self._health()
+        try:
+            manifest = node_object.manifest(spec, health, self._clock.now_s())
+            node = await self._client.create(resources.NODES.path(), manifest, type=Node)
+            log.info("node.registered", node=spec.name, address=spec.address, port=spec.port)
+        except errors.Conflict:
+            node = await self._update()
+        self._lease.own(node.metadata.uid)
+        self._note(spec, health)
+        self.registered.set()
+
+    async def _update(self) -> Node:
+        spec, health = self._spec(), self._health()
+        path = resources.NODES.path(None, spec.name)
+        node = await self._client.get(path, type=Node)
+        self._lease.own(node.metadata.uid)
+        standing = {each["type"]: each for each in node.status.conditions or ()}
+        body = {"status": node_object.status(spec, health, standing, self._clock.now_s())}
+        await self._client.patch(f"{path}/status", msgspec.json.encode(body), clients.Patch.STRATEGIC)
+        foreign = node.spec.taints or []
+        wanted = node_object.taints(spec, health, foreign)
+        labels = node_object.labels(spec)
+        if sorted(map(str, foreign)) != sorted(map(str, wanted)) or any(
+            (node.metadata.labels or {}).get(name) != value for name, value in labels.items()
+        ):
+            # The resourceVersion keeps taints that others add in between.
+            pinned = {"resourceVersion": await self._version(path), "labels": labels}
+            await self._client.patch(path, {"metadata": pinned, "spec": {"taints": wanted}}, clients.Patch.MERGE)
+        self._note(spec, health)
+        return node
+
+    async def _version(self, path: str) -> str:
+        return (await self._client.get(path, type=Node)).metadata.resource_version
+
+    def _note(self, spec: node_object.Spec, health: node_object.Health) -> None:
+        if self._written is not None and self._written[1].trouble != health.trouble:
+            log.info("node.health", node=spec.name, trouble=health.trouble)
+        self._written = (spec, health)
+        self._written_s = self._clock.monotonic_s()
