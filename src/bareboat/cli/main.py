@@ -2,7 +2,7 @@
 
 import typer
 
-from bareboat.cli import offers, sandbox
+from bareboat.cli import offers, sandbox, simulate
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Hire GPUs on rental clouds from Kubernetes.")
 app.add_typer(sandbox.app, name="sandbox")

@@ -8,7 +8,7 @@ class SimulatedClock:
     """Real time multiplied by `speed`, from `start_s` (unix seconds; default: the present)."""
 
     def __init__(self, speed: float = 1.0, start_s: float | None = None) -> None:
-        self._speed = _checked(speed)
+        self._speed = check_speed(speed)
         self._start_s = time.time() if start_s is None else start_s
         self._mark_real_s = time.monotonic()
         self._mark_s = 0.0
@@ -38,7 +38,7 @@ class SimulatedClock:
 
     def set_speed(self, speed: float) -> None:
         self._rebase(self.monotonic_s())
-        self._speed = _checked(speed)
+        self._speed = check_speed(speed)
 
     async def advance(self, seconds: float) -> None:
         """Jumps ahead; sleepers whose time has come wake up."""
@@ -53,7 +53,8 @@ class SimulatedClock:
         changed.set()
 
 
-def _checked(speed: float) -> float:
-    if not speed > 0:
-        raise ValueError(f"speed is {speed}; it has to be greater than 0")
+def check_speed(speed: float) -> float:
+    """Raises ValueError with a sentence."""
+    if not speed > 0 or speed > 1e6:
+        raise ValueError(f"speed is {speed:g}; it has to be greater than 0 and at most 1000000")
     return float(speed)

@@ -234,7 +234,7 @@ class Instances:
             return f"{layer}: {'Downloading' if now_s - moment.at_s < 20 else 'Download complete'}"
         if moment.stage is Stage.RUNNING:
             kind = rental.terms.runtype.split()[0]
-            return f"success, running {rental.image.replace('/', '_').replace('_', '/', 1)}/{kind}\n"
+            return f"success, running {rental.image.replace(':', '_')}/{kind}\n"
         return None
 
     def ports_open_s(self, rental: rentals.Rental) -> float:

@@ -23,7 +23,7 @@ from bareboat.clouds.vast.sim import (
 from bareboat.clouds.vast.sim import switches as switchboard
 from bareboat.plumbing import clock as clocks
 from bareboat.simulation import clock as simulated
-from bareboat.simulation import estate, faults, faultscript, images, ledger, rentals, world
+from bareboat.simulation import estate, faults, faultscript, images, ledger, registry, rentals, world
 from bareboat.simulation.machines import machine as machines
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -48,7 +48,8 @@ class Simulator:
         plan = plan or estate.Plan()
         chosen = faultscript.profile("quirks") if rules is None else rules
         script = faults.Faults(chosen, seed=plan.seed, start_s=clock.now_s())
-        self.estate = estate.Estate(clock, plan, script, catalog or images.Catalog())
+        self._catalog = catalog or images.Catalog()
+        self.estate = estate.Estate(clock, plan, script, self._catalog)
         self.switches = switches or switchboard.Switches()
         self.api_key = api_key or account.new_api_key()
         self.account = account.Account(self, self.api_key)
@@ -61,6 +62,7 @@ class Simulator:
         self.control = control.Control(self)
         self.url = ""
         self.result_url = ""
+        self.registry_url = ""
         self.requests: dict[str, int] = {}
         self._limiter = limits.Limiter()
         self._burst: tuple[float, faults.Strike] | None = None
@@ -81,6 +83,7 @@ class Simulator:
         async with contextlib.AsyncExitStack() as stack:
             self.url = await _serve(stack, self._app(), port)
             self.result_url = await _serve(stack, self._result_app(), 0)
+            self.registry_url = await stack.enter_async_context(registry.serve(self._catalog))
             stack.callback(self._close_sockets)
             await stack.enter_async_context(self.estate.running(park))
             yield self
