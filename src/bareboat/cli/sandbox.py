@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import pydantic
 import rich.console
@@ -180,7 +180,7 @@ def _age(seconds: float) -> str:
     return f"{max(0, int(seconds))}s"
 
 
-def _as_json(report: reports.Report) -> dict[str, str | int | float | None]:
+def _as_json(report: reports.Report) -> dict[str, Any]:
     return {
         "name": report.name,
         "state": report.state,
@@ -190,6 +190,7 @@ def _as_json(report: reports.Report) -> dict[str, str | int | float | None]:
         "url": report.url,
         "kubeconfig": str(report.kubeconfig_path) if report.state == "running" else None,
         "memory_mib": report.memory_mib,
+        "pids": dict(report.pids),
         "failure": report.failure,
     }
 

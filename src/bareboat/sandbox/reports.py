@@ -34,6 +34,7 @@ class Report:
     url: str = ""
     version: str = ""
     memory_mib: int = 0
+    pids: Mapping[str, int] = dataclasses.field(default_factory=dict)
     failure: str = ""
 
     @property
@@ -67,7 +68,9 @@ def _read(folder: Path, owner_pid: int | None) -> Report | None:
     if facts is None:
         return Report(folder.name, "starting", folder, owner_pid, age_s)
     memory_mib = sum(_resident_mib(pid) for pid in facts.pids.values())
-    return Report(folder.name, "running", folder, owner_pid, age_s, facts.url, facts.version, round(memory_mib))
+    return Report(
+        folder.name, "running", folder, owner_pid, age_s, facts.url, facts.version, round(memory_mib), facts.pids
+    )
 
 
 def _facts(folder: Path) -> Facts | None:
