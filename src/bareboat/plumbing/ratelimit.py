@@ -13,10 +13,19 @@ class Limiter:
     The other side counts arrivals, not departures, so a small margin is added to each interval.
     """
 
-    def __init__(self, clock: clocks.Clock, calls: int, per_s: float, *, longest_penalty_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        clock: clocks.Clock,
+        calls: int,
+        per_s: float,
+        *,
+        penalty_s: float = 2.0,
+        longest_penalty_s: float = 60.0,
+    ) -> None:
         self._clock = clock
         self._calls = calls
         self._per_s = per_s * 1.02 + 0.02
+        self._penalty_s = penalty_s
         self._longest_penalty_s = longest_penalty_s
         self._sent_s: collections.deque[float] = collections.deque(maxlen=calls)
         self._closed_until_s = float("-inf")
@@ -40,14 +49,14 @@ class Limiter:
             self._waiting -= 1
 
     def refused(self, threshold_s: float = 0.0) -> float:
-        """Closes the door after a refusal, longer each time in a row; returns for how many seconds.
+        """Closes the door after a refusal, twice as long each time in a row; returns for how many seconds.
 
         `threshold_s` is the interval that the refusal named, if it named one: a larger one than known replaces it.
         """
         if threshold_s * 1.02 + 0.02 > self._per_s / self._calls:
             self._calls, self._per_s = 1, min(threshold_s, self._longest_penalty_s) * 1.02 + 0.02
             self._sent_s = collections.deque(self._sent_s, maxlen=1)
-        penalty_s = max(self._per_s / self._calls, 2.0 * 2.0 ** min(self._refusals, 10))
+        penalty_s = max(self._per_s / self._calls, self._penalty_s * 2.0 ** min(self._refusals, 10))
         penalty_s = min(penalty_s, self._longest_penalty_s) * (1 + random.uniform(0.0, 0.1))
         self._refusals += 1
         self._closed_until_s = max(self._closed_until_s, self._clock.monotonic_s() + penalty_s)

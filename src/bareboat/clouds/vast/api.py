@@ -20,6 +20,8 @@ from bareboat.plumbing import backoff, ratelimit
 from bareboat.plumbing import clock as clocks
 
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+# What was decided on offers of a minute ago is decided again rather than done.
+_LONGEST_QUEUE_S = 30.0
 _MAX_TEXT_BYTES = 16 * 1024 * 1024
 
 
@@ -73,7 +75,9 @@ class Api:
             "Accept": "application/json",
         }
         self._limiters = {
-            route.name: ratelimit.Limiter(clock, route.calls, route.per_s) for route in routes.ALL if limited
+            route.name: ratelimit.Limiter(clock, route.calls, route.per_s, penalty_s=route.penalty_s)
+            for route in routes.ALL
+            if limited
         }
         self._session: aiohttp.ClientSession | None = None
 
@@ -99,9 +103,9 @@ class Api:
         limiter = self._limiters.get(route.name)
         if limiter is not None:
             wait_s = limiter.wait_s()
-            if wait_s > self._patience_s:
+            if wait_s > _LONGEST_QUEUE_S:
                 why = f"{route.name} calls are made at most every {route.per_s / route.calls:g} s, and others wait"
-                raise errors.Throttled(failures.CLOUD, why, wait_s - self._patience_s)
+                raise errors.Throttled(failures.CLOUD, why, wait_s - _LONGEST_QUEUE_S)
             await limiter.turn()
         return await self._send(route, subject, None, body)
 

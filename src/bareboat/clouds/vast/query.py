@@ -1,8 +1,8 @@
 """Vast's search language, from text to the object that the API takes; the object itself, as JSON, is taken as well.
 
-The same text means here what it means to Vast's own command line (whose parser the tests use as an oracle), its oddities
-included. What makes that one crash, and what it prints, is an error that points at the clause or a warning that is
-returned.
+The same text means here what it means to Vast's own command line (whose parser the tests use as an oracle), its
+oddities included. What makes that one crash, and what it prints, is an error that points at the clause or a warning
+that is returned.
 """
 
 import difflib
@@ -224,7 +224,7 @@ def _number(clause: _Clause, value: str) -> float:
 
 
 def _unknown(field: str, known: frozenset[str]) -> str:
-    near = difflib.get_close_matches(field, sorted(known), n=1)
+    near = difflib.get_close_matches(field, sorted(known), n=1, cutoff=0.7)
     return f"unknown field {field!r}{f' (did you mean {near[0]}?)' if near else ''}: sent as it is"
 
 
@@ -272,15 +272,11 @@ def _of_json(text: str) -> Parsed:
 def _check_tests(text: str, field: str, tests: Any) -> None:
     if not isinstance(tests, dict):
         example = json.dumps({field: {"eq": tests}})
-        _refuse_json(
-            text, field, f"The field {field!r} has {json.dumps(tests)} in place of an operator; write {example}"
-        )
+        _refuse_json(text, field, f"{field!r} has {json.dumps(tests)} in place of an operator; write {example}")
     for operator, value in tests.items():
         if operator not in OPERATORS:
             allowed = ", ".join(OPERATORS)
-            _refuse_json(
-                text, operator, f"Unknown operator {operator!r} for the field {field!r}; allowed are {allowed}"
-            )
+            _refuse_json(text, operator, f"Unknown operator {operator!r} for {field!r}; allowed are {allowed}")
         if operator in ("in", "notin") and not isinstance(value, list):
             _refuse_json(text, field, f"{field!r} {operator} takes a list, not {json.dumps(value)}")
         if isinstance(value, dict):

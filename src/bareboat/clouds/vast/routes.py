@@ -9,18 +9,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`path` holds `{id}` where the subject goes. At most `calls` in `per_s` seconds."""
+    """`path` holds `{id}` where the subject goes. At most `calls` in `per_s` seconds; `penalty_s` without any after one
+    that came too early."""
 
     name: str
     method: str
     path: str
     calls: int
     per_s: float
+    penalty_s: float = 2.0
 
 
 # Slashes at the end are not decoration: without one the server may redirect, and a redirected PUT loses its body.
 SEARCH = Route("search", "POST", "/api/v0/bundles/", 10, 60.0)
-RENT = Route("rent", "PUT", "/api/v0/asks/{id}/", 1, 4.5)
+RENT = Route("rent", "PUT", "/api/v0/asks/{id}/", 1, 4.5, penalty_s=12.0)
 LIST = Route("list", "GET", "/api/v1/instances/", 1, 1.0)
 READ = Route("read", "GET", "/api/v0/instances/{id}/", 1, 2.0)
 DESTROY = Route("destroy", "DELETE", "/api/v0/instances/{id}/", 1, 3.0)
