@@ -79,10 +79,12 @@ class Kubelet:
 
     async def kubectl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs to its end, whatever that is."""
-        command = [self.sandbox.kubectl_path, f"--kubeconfig={self.sandbox.kubeconfig_path}", *arguments]
-        return await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, timeout=60, check=False
-        )
+        command = [str(self.sandbox.kubectl_path), f"--kubeconfig={self.sandbox.kubeconfig_path}", *arguments]
+
+        def run() -> subprocess.CompletedProcess[str]:
+            return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+        return await asyncio.to_thread(run)
 
     async def start_kubectl(self, *arguments: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""The real kubectl and the real kube-apiserver (which verifies our serving certificate) read logs from our kubelet API."""
+"""The real kubectl reads logs from our kubelet API through the real kube-apiserver, which verifies our certificate."""
 
 import asyncio
 import time
