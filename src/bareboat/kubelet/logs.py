@@ -6,11 +6,11 @@ the source's business. Pure but for the iteration itself.
 
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 Stream = Literal["stdout", "stderr"]
 _STREAMS: Mapping[str, Stream | None] = {"All": None, "Stdout": "stdout", "Stderr": "stderr"}
@@ -71,6 +71,12 @@ class Unavailable(LogsError):
     """The log exists but can't be had now; the text says why and what to do."""
 
 
+class Lost(LogsError):
+    """The container ran, but its log went with the machine."""
+
+    status = 400
+
+
 def waiting(container: str, pod: str, reason: str) -> NotStarted:
     """The kubelet's own words for a container that waits with `reason`."""
     why = {
@@ -123,13 +129,11 @@ class LogOptions:
     """None means both."""
 
 
-class ContainerLogs(Protocol):
-    """Opens the log of a container. Raises a `LogsError` when there is nothing to show; what it returns may still fail
-    later, which cuts the client's connection. A source may ignore all options but `follow` and `previous`, and may use
-    the others to fetch less. It must clean up when closed (`aclose`) or cancelled, and end by itself when the container
-    has ended and its log is drained."""
-
-    async def __call__(self, namespace: str, pod: str, container: str, options: LogOptions) -> Lines: ...
+ContainerLogs = Callable[[str, str, str, LogOptions], Awaitable[Lines]]
+"""(namespace, pod, container, options) → the container's log. Raises a `LogsError` when there is nothing to show; what
+it returns may raise one later, which cuts the client's connection. A source may ignore all options but `follow` and
+`previous`, and may use the others to fetch less. It cleans up when closed or cancelled, and ends by itself when the
+container has ended and its log is drained."""
 
 
 def parse(query: Sequence[tuple[str, str]], now_s: float) -> LogOptions:
