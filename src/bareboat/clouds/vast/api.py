@@ -171,7 +171,9 @@ class Api:
                 if failure is None:
                     return answer.body
                 problem = failures.of_read(failure)
-                again = failure.status >= 500 or not failure.is_json or isinstance(problem, errors.Throttled)
+                again = isinstance(problem, errors.Throttled) or (
+                    isinstance(problem, errors.CloudDown) and (failure.status >= 500 or not failure.is_json)
+                )
                 if isinstance(problem, errors.Throttled):
                     problem.after_s = max(problem.after_s, self.wait_s(route))
             if not again or attempt == self._tries:
