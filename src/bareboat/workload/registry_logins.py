@@ -27,10 +27,12 @@ _FORMATS = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.i
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A pull secret that is of no use, in a sentence; `secret` is its name."""
+    """A pull secret that is of no use, in a sentence; `secret` is its name. When `unknown`, it could not be read just
+    now: better ask again than rent a machine that may not be able to pull."""
 
     secret: str
     message: str
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,8 @@ def find(pod: pods.Pod, image: str, found: sources.Sources) -> Logins:
                 else:
                     problems.append(Problem(name, f"image pull secret {name!r}: {credential}"))
         except _Unusable as why:
-            problems.append(
-                Problem(
-                    name, f"image pull secret {name!r}: {why}; the image is pulled without it, which may not succeed"
-                )
-            )
+            message = f"image pull secret {name!r}: {why}; the image is pulled without it, which may not succeed"
+            problems.append(Problem(name, message, isinstance(found.secret(name), sources.Unreadable)))
     registry, repository = split(image)
     fitting = _lookup(credentials, registry, repository)
     logins = tuple(launches.RegistryLogin(registry, item.username, item.password) for item in fitting)
@@ -177,7 +176,8 @@ def _key(server: str) -> str:
 
 
 def _lookup(credentials: list[_Credential], registry: str, repository: str) -> list[_Credential]:
-    # Reversed order of keys puts registry/team before registry; within one key the pod's order stands.
+    # Reversed order of keys puts registry/team before registry; within one key the pod's order stands. Unlike the
+    # kubelet we send a Docker Hub login to Docker Hub alone, not to a registry called localhost as well.
     ordered = sorted(credentials, key=lambda credential: credential.key, reverse=True)
     fitting = [item for item in ordered if _matches(item.key, registry, repository)]
     if not fitting and registry == HUB:

@@ -134,6 +134,7 @@ def test_useless_secret_is_told_in_a_sentence_without_its_content(
     assert says in problem.message
     assert "'regcred'" in problem.message
     assert "hunter2" not in problem.message
+    assert problem.unknown is isinstance(secret, sources.Unreadable)
 
 
 def test_one_bad_entry_does_not_spoil_the_others() -> None:
@@ -146,6 +147,12 @@ def test_one_bad_entry_does_not_spoil_the_others() -> None:
 def test_password_is_in_no_repr() -> None:
     found = sources.Sources(secrets={"regcred": a_secret({"ghcr.io": login("me", "hunter2")})})
     assert "hunter2" not in repr(registry_logins.find(a_pod("regcred"), "ghcr.io/x", found)) + repr(found)
+
+
+def test_deeply_nested_content_is_a_problem_and_no_crash() -> None:
+    secret = sources.Secret(type="kubernetes.io/dockercfg", data={".dockercfg": b'{"a":' * 100_000})
+    logins = registry_logins.find(a_pod("x"), "nginx", sources.Sources(secrets={"x": secret}))
+    assert "not the JSON" in logins.problems[0].message
 
 
 @given(st.binary(max_size=60))
