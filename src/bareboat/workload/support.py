@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bareboat.workload import launch, probing
+from bareboat.workload import annotations, launch, probing
 from bareboat.workload import pod as pods
 
 TOKEN_VOLUME = "kube-api-access-"
@@ -234,7 +234,13 @@ def _ports(field: str, asks: Callable[[pods.ContainerPort], object]) -> Callable
 
 def _working_dir(pod: pods.Pod) -> Iterator[Hit]:
     # Where the command is wrapped to report its exit code, the wrapper changes the folder as well.
-    if pod.spec.containers and pod.spec.containers[0].working_dir and not launch.reports_exit_code(pod):
+    if not pod.spec.containers or not pod.spec.containers[0].working_dir:
+        return
+    try:
+        wrapped = launch.reports_exit_code(pod)
+    except annotations.Invalid:
+        return  # told by whoever reads annotations; such a pod does not run at all
+    if not wrapped:
         yield "spec.containers[0].workingDir", pod.spec.containers[0].working_dir
 
 

@@ -137,6 +137,17 @@ def test_sentence_fits_an_event_and_counts_what_it_leaves_out() -> None:
     assert " more" in text
 
 
+def test_annotation_that_makes_no_sense_is_left_to_its_reader() -> None:
+    pod = msgspec.convert(
+        {
+            "metadata": {"annotations": {"bareboat.dev/exit-code": "perhaps"}},
+            "spec": {"containers": [{"name": "main", "command": ["x"], "workingDir": "/srv"}]},
+        },
+        pods.Pod,
+    )
+    assert support.check(pod) == ()
+
+
 def test_no_placeholder_is_left_in_any_sentence() -> None:
     for pod, _ in FATAL + TOLD:
         assert "{" not in support.sentence(support.check(pod))
