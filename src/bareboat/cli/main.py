@@ -2,11 +2,12 @@
 
 import typer
 
-from bareboat.cli import offers, sandbox, simulate
+from bareboat.cli import node, offers, sandbox, simulate
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Hire GPUs on rental clouds from Kubernetes.")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(simulate.app, name="simulate")
+app.command("node")(node.command)
 app.command("offers")(offers.command)
 
 

@@ -22,7 +22,7 @@ LISTING_S = 5.0
 
 
 class Reaper:
-    """`end` is called any number of times for one id; the work is done once. `on_ended(id)` after the proof."""
+    """`end` is called any number of times for one id; the work is done once. `on_ended` are called after the proof."""
 
     def __init__(
         self,
@@ -30,18 +30,17 @@ class Reaper:
         watcher: watchers.Watcher,
         clock: clocks.Clock,
         *,
-        on_ended: Callable[[str], None] = lambda _: None,
         at_once: int = 64,
     ) -> None:
         self._cloud = cloud
         self._watcher = watcher
         self._clock = clock
-        self._on_ended = on_ended
+        self.on_ended: list[Callable[[str], None]] = []
         self._asked: asyncio.Queue[str] = asyncio.Queue()
         self._pending: dict[str, str] = {}
         self._calls = asyncio.Semaphore(at_once)
         self._vanished: dict[str, asyncio.Event] = {}
-        watcher.on_gone = self._listed_gone
+        watcher.on_gone.append(self._listed_gone)
 
     @property
     def pending(self) -> int:
@@ -84,9 +83,10 @@ class Reaper:
             await clocks.within(self._clock, vanished, wait_s)
         self._pending.pop(instance_id, None)
         self._vanished.pop(instance_id, None)
-        self._watcher.gone(instance_id)
         log.info("instance.ended", cloud=self._cloud.name, id=instance_id, why=why)
-        self._on_ended(instance_id)
+        for told in self.on_ended:
+            told(instance_id)
+        self._watcher.gone(instance_id)
 
     async def _is_gone(self, instance_id: str, earlier_tries: int) -> bool:
         """Few: an exact read each. Many: the watcher's listing shows them all at once; stragglers are read later."""

@@ -23,7 +23,8 @@ CONFIRMATIONS = 5
 
 
 class Watcher:
-    """The instances of one account. `on_change(owner_uid)` is called for each owner whose instances changed.
+    """The instances of one account. Those in `on_change` are called with the uid of each owner whose instances changed,
+    those in `on_gone` with the id of each instance that is gone, those in `on_listing` after each complete listing.
 
     `busy` says whether something is about to change (booting, ending): then a full listing is taken every `busy_s`,
     else a census every `idle_s` with a full listing as seldom as keeps the calls within six a minute.
@@ -34,9 +35,6 @@ class Watcher:
         cloud: clouds.Cloud,
         clock: clocks.Clock,
         *,
-        on_change: Callable[[str], None],
-        on_gone: Callable[[str], None] = lambda _: None,
-        on_listing: Callable[[], None] = lambda: None,
         idle_s: float = 30.0,
         busy_s: float = 2.0,
     ) -> None:
@@ -45,10 +43,10 @@ class Watcher:
         self.refused = False
         self.complete = asyncio.Event()
         self.listings = 0
+        self.on_change: list[Callable[[str], None]] = []
+        self.on_gone: list[Callable[[str], None]] = []
+        self.on_listing: list[Callable[[], None]] = []
         self._clock = clock
-        self._on_change = on_change
-        self.on_gone = on_gone
-        self._on_listing = on_listing
         self._idle_s = idle_s
         self._busy_s = busy_s
         self._known: dict[str, instances.Instance] = {}
@@ -100,14 +98,15 @@ class Watcher:
         self._ending_s.pop(instance_id, None)
         self._rented_s.pop(instance_id, None)
         instance = self._known.pop(instance_id, None)
-        self.on_gone(instance_id)
+        for told in self.on_gone:
+            told(instance_id)
         if instance is None or instance.mark is None:
             return
         owned = self._owners.get(instance.mark.owner_uid, set())
         owned.discard(instance_id)
         if not owned:
             self._owners.pop(instance.mark.owner_uid, None)
-        self._on_change(instance.mark.owner_uid)
+        self._changed(instance.mark.owner_uid)
 
     def poke(self) -> None:
         """Look again soon."""
@@ -187,7 +186,8 @@ class Watcher:
         self._listed_s = started_s
         self.listings += 1
         self.complete.set()
-        self._on_listing()
+        for told in self.on_listing:
+            told()
 
     async def _confirmed(self, missing: list[instances.Instance], started_s: float) -> list[str]:
         """Which of the missing are gone for certain. Raises `CloudDown` when the listing is shown to be false."""
@@ -219,7 +219,11 @@ class Watcher:
             return
         self._known[instance.id] = instance
         self._owners.setdefault(mark.owner_uid, set()).add(instance.id)
-        self._on_change(mark.owner_uid)
+        self._changed(mark.owner_uid)
+
+    def _changed(self, owner_uid: str) -> None:
+        for told in self.on_change:
+            told(owner_uid)
 
 
 def _relabelled(instance: instances.Instance, before: instances.Instance) -> instances.Instance:

@@ -4,6 +4,8 @@ Watch events and cloud listings only enqueue uids. Each pass folds in what the c
 does it, and writes the pod's status if that changed.
 """
 
+import asyncio
+
 import structlog
 
 from bareboat.core import errors, instances
@@ -11,8 +13,9 @@ from bareboat.fleet import accounts
 from bareboat.kube import errors as kube_errors
 from bareboat.kube import informer as informers
 from bareboat.kube import resources, workqueue
-from bareboat.node import decide, endings, parts, records, renting, telling, views, writing
+from bareboat.node import decide, endings, parts, prober, records, renting, telling, views, writing
 from bareboat.workload import pod as pods
+from bareboat.workload import probing
 from bareboat.workload import status as statuses
 
 log = structlog.get_logger()
@@ -31,6 +34,7 @@ class Pods:
         self._informer = informer
         self._pods: dict[str, pods.Pod] = {}
         self._gone: set[tuple[str, str]] = set()
+        self._ending: dict[tuple[str, str], str] = {}
         self._writer = writing.Writer(use)
         self._renting = renting.Renting(use, self._writer)
         self._endings = endings.Endings(use, self.kept_logs)
@@ -42,20 +46,29 @@ class Pods:
             known=(kube_errors.KubeError, errors.CloudError),
             first_retry_s=0.5,
         )
+        self._prober: prober.Prober | None = None
         informer.add_handler(self._noticed)
 
     async def run(self) -> None:
         await self._informer.synced.wait()
-        await self.queue.run()
+        async with asyncio.TaskGroup() as group, prober.Prober(group, self._probed, clock=self._use.clock) as probes:
+            self._prober = probes
+            await self.queue.run()
 
     def changed(self, uid: str) -> None:
         """Something about this pod's instances changed."""
         if uid in self._pods or uid in self.records:
             self.queue.add(uid)
 
+    def _probed(self, uid: str, _verdict: probing.Verdict) -> None:
+        self.queue.add(uid)
+
     def ended(self, cloud: str, instance_id: str) -> None:
         """The instance is proven gone."""
-        self._gone.add((cloud, instance_id))
+        uid = self._ending.pop((cloud, instance_id), None)
+        if uid is not None:
+            self._gone.add((cloud, instance_id))
+            self.queue.add(uid)
 
     def listed(self) -> None:
         """A first complete listing is there: pods that waited for it can go on."""
@@ -166,6 +179,8 @@ class Pods:
         return current
 
     def _stopped_paying(self, record: records.Record) -> None:
+        if self._prober is not None:
+            self._prober.forget(record.uid)
         now_s = self._use.clock.now_s()
         self._use.broker.ledger.release(record.uid, now_s)
         record.nothing_rented(now_s)
@@ -186,6 +201,9 @@ class Pods:
                 "Started",
                 f"Started container on {record.cloud}/{instance.id} after {took}",
             )
+        if self._prober is not None and record.running_s is not None and instance.state is instances.State.RUNNING:
+            target = prober.Target(instance.address, instance.ports)
+            record.probe = self._prober.watch(record.uid, probing.plan(pod), target, record.running_s)
         if instance.usd_per_hour is not None and record.uid in self._use.broker.ledger:
             self._note_price(pod, record, instance.usd_per_hour)
 
@@ -218,8 +236,7 @@ class Pods:
             case decide.Confirm():
                 return await self._confirm(record)
             case decide.EndInstance():
-                if record.instance_id is not None:
-                    self._use.accounts[record.cloud].reaper.end(record.instance_id, action.why)
+                self._end(record, action.why)
                 return False, None
             case decide.ReadExit():
                 if instance is None:
@@ -247,6 +264,11 @@ class Pods:
     async def _rent(self, pod: pods.Pod, record: records.Record) -> tuple[bool, float | None]:
         after_s = await self._renting.rent(pod, record)
         return False, SETTLE_S if record.renting is records.Renting.RENTED else after_s
+
+    def _end(self, record: records.Record, why: str) -> None:
+        if record.instance_id is not None:
+            self._ending[(record.cloud, record.instance_id)] = record.uid
+            self._use.accounts[record.cloud].reaper.end(record.instance_id, why)
 
     async def _confirm(self, record: records.Record) -> tuple[bool, float | None]:
         """No list shows the instance any more: an exact read decides."""
@@ -291,6 +313,8 @@ class Pods:
             return SETTLE_S * 5
         self._use.broker.ledger.release(uid, self._use.clock.now_s())
         self.records.pop(uid, None)
+        if self._prober is not None:
+            self._prober.forget(uid)
         self._writer.forget(uid)
         self.kept_logs.drop(uid)
         self.queue.forget(uid)
@@ -308,7 +332,7 @@ class Pods:
         if await self._exists(record):
             log.warning("pod.cache_behind", pod="/".join(record.key))
             return True
-        account.reaper.end(instance_id, "its pod does not exist any more")
+        self._end(record, "its pod does not exist any more")
         return True
 
     async def _exists(self, record: records.Record) -> bool:

@@ -11,6 +11,7 @@ from enum import Enum
 from bareboat.core import offers
 from bareboat.workload import annotations as notes
 from bareboat.workload import pod as pods
+from bareboat.workload import probing
 from bareboat.workload import status as statuses
 
 
@@ -72,8 +73,7 @@ class Record:
     not_before_s: float = 0.0
     failures: int = 0
     exit_reads: int = 0
-    probe_ready: bool | None = None
-    probe_message: str = ""
+    probe: probing.Verdict | None = None
     has_run: bool = False
     refused_generation: int = 0
 
@@ -87,7 +87,7 @@ class Record:
         self.image = image
         self.running_s = self.unreachable_s = None
         self.exit_reads = 0
-        self.probe_ready = None
+        self.probe = None
 
     def take(self, offer: offers.Offer, usd_per_hour: float) -> None:
         """The offer of the present attempt, first or next."""
@@ -111,7 +111,7 @@ class Record:
         self.rented_s = 0.0
         self.ending_why = ""
         self.running_s = self.unreachable_s = None
-        self.probe_ready = None
+        self.probe = None
 
     def annotations(self) -> dict[str, str | None]:
         """The part that outlives this process; None takes an annotation away."""

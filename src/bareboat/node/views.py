@@ -37,6 +37,7 @@ def view(pod: pods.Pod, record: records.Record, instance: instances.Instance | N
             **common,  # type: ignore[arg-type]
             running_since_s=record.running_s,
             ready=ready,
+            started=record.probe is None or record.probe.started,
             unready_why=why,
             network_up=True,
         )
@@ -59,8 +60,8 @@ def readiness(pod: pods.Pod, record: records.Record, instance: instances.Instanc
     ]
     if unmapped:
         return False, f"not yet mapped to a public port: {', '.join(unmapped)}"
-    if pod.spec.containers[0].readiness_probe is not None and not record.probe_ready:
-        return False, record.probe_message
+    if record.probe is not None and not record.probe.ready:
+        return False, record.probe.message
     return True, ""
 
 

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 
 from bareboat.core import launches, needs, offers
-from bareboat.workload import annotations, exit_codes
+from bareboat.workload import annotations, exit_codes, probing
 from bareboat.workload import pod as pods
 
 BID_HEADROOM = 1.15
@@ -40,17 +40,18 @@ def build(
         command=command or None,
         args=args or None,
         env=dict(env),
-        ports=tuple(
-            launches.Port(port.container_port, port.protocol or "TCP")
-            for each in pod.spec.containers
-            for port in each.ports
-        ),
+        ports=tuple(dict.fromkeys((*declared_ports(pod), *probing.ports(pod)))),
         disk_gib=wanted.disk_gib,
         registry_login=login,
         hostname=pod.spec.hostname or pod.metadata.name[:63],
         pricing=wanted.pricing,
         bid_usd_per_hour=bid(offer, wanted),
     )
+
+
+def declared_ports(pod: pods.Pod) -> tuple[launches.Port, ...]:
+    """The container's ports, in order."""
+    return tuple(launches.Port(port.container_port, port.protocol or "TCP") for port in pod.spec.containers[0].ports)
 
 
 def bid(offer: offers.Offer, wanted: needs.Needs) -> float | None:

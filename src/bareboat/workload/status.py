@@ -30,6 +30,7 @@ class View:
     ended: pods.Terminated | None = None
     final: bool = False
     ready: bool = False
+    started: bool = True
     unready_why: str = ""
     network_up: bool = False
     last: pods.Terminated | None = None
@@ -138,7 +139,7 @@ def _container(container: pods.Container, view: View, is_ready: bool) -> pods.Co
         image=container.image,
         container_id=view.container_id if running or view.ended is not None else "",
         ready=is_ready,
-        started=running,
+        started=running and view.started,
         restart_count=view.restart_count,
         state=state,
         last_state=pods.ContainerState(terminated=view.last) if view.last else pods.ContainerState(),

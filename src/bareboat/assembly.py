@@ -1,0 +1,289 @@
+"""The one page that names concrete classes: settings in, one TaskGroup of supervised parts out."""
+
+import asyncio
+import contextlib
+import functools
+import os
+import urllib.parse
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import prometheus_client
+import structlog
+
+from bareboat import settings as settings_
+from bareboat.clouds import discovery
+from bareboat.core import budget, criteria
+from bareboat.core import cloud as clouds
+from bareboat.fleet import accounts, broker, latency, reaper, watcher
+from bareboat.kube import client as clients
+from bareboat.kube import config as configs
+from bareboat.kube import errors as kube_errors
+from bareboat.kube import events, informer, leases, objects, resources
+from bareboat.kubelet import authn, authz, certificates, client_ca, routes, server, serving_certificate
+from bareboat.node import (
+    container_logs,
+    controller,
+    node_object,
+    orphans,
+    parts,
+    pod_inputs,
+    registration,
+    selection_source,
+)
+from bareboat.plumbing import clock as clocks
+from bareboat.plumbing import supervise
+from bareboat.workload import pod as pods
+from bareboat.workload import selection, sources
+
+log = structlog.get_logger()
+
+
+@dataclass
+class NodeProgram:
+    """`bareboat node`, put together. `run()` ends only by cancellation or `supervise.Fatal`."""
+
+    spec: node_object.Spec
+    use: parts.Parts
+    pods: controller.Pods
+    server: server.Server
+    supervised: dict[str, Callable[[], object]]
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Runs every part under its name; `ready` is called once the Node stands and the API listens."""
+        async with self.server, asyncio.TaskGroup() as group:
+            log.info("node.starting", node=self.spec.name, kubelet_port=self.server.port)
+            for name, part in self.supervised.items():
+                group.create_task(supervise.supervise(name, part, clock=self.use.clock), name=name)  # type: ignore[arg-type]
+            ready()
+
+
+def open_clouds(names: str, clock: clocks.Clock) -> dict[str, clouds.Cloud]:
+    """The clouds of a comma-separated list, from their own settings. Raises `settings.Bad` with all that is wrong."""
+    opened: dict[str, clouds.Cloud] = {}
+    problems: list[str] = []
+    for name in dict.fromkeys(part.strip() for part in names.split(",") if part.strip()):
+        try:
+            driver = discovery.driver(name)
+            opened[name] = driver.open(settings_.read(driver.settings), clock)
+        except ValueError as wrong:
+            problems.append(str(wrong))
+    if problems or not opened:
+        raise settings_.Bad("\n".join(problems) or "BAREBOAT_CLOUDS names no cloud")
+    return opened
+
+
+@contextlib.asynccontextmanager
+async def node(
+    about: settings_.Node,
+    renting: settings_.Renting,
+    config: configs.Config,
+    *,
+    clock: clocks.Clock | None = None,
+) -> AsyncIterator[NodeProgram]:
+    """Opens clients and clouds, and closes them on the way out; what is rented stays rented."""
+    clock = clock or clocks.SystemClock()
+    opened = open_clouds(about.clouds, clock)
+    rules = selection.from_environment(os.environ)
+    async with contextlib.AsyncExitStack() as stack:
+        for cloud in opened.values():
+            stack.push_async_callback(cloud.close)
+        client = await stack.enter_async_context(clients.Client(config, connections=64, clock=clock))
+        # The heartbeat must not wait behind a burst of status writes.
+        beat = await stack.enter_async_context(clients.Client(config, connections=2, timeout_s=8.0, clock=clock))
+        recorder = events.Recorder(client, host=about.node_name, clock=clock)
+        stack.push_async_callback(recorder.flush)
+        yield await _Node(about, renting, config, clock, client, beat, recorder, opened, rules).build()
+
+
+class _Node:
+    """Builds a NodeProgram; the order of the methods is the order of dependence."""
+
+    def __init__(
+        self,
+        about: settings_.Node,
+        renting: settings_.Renting,
+        config: configs.Config,
+        clock: clocks.Clock,
+        client: clients.Client,
+        beat: clients.Client,
+        recorder: events.Recorder,
+        opened: dict[str, clouds.Cloud],
+        rules: criteria.Criteria,
+    ) -> None:
+        self._about = about
+        self._renting = renting
+        self._config = config
+        self._clock = clock
+        self._client = client
+        self._beat = beat
+        self._recorder = recorder
+        self._opened = opened
+        self._selection = selection_source.SelectionSource(
+            client, selection.Live(rules), recorder, about.node_name, clock
+        )
+        self._address = about.address or self._found_address()
+
+    async def build(self) -> NodeProgram:
+        use = self._parts(await self._cluster_id())
+        listening = informer.Informer(
+            self._client,
+            resources.PODS,
+            pods.Pod,
+            field_selector=f"spec.nodeName={self._about.node_name}",
+            clock=self._clock,
+        )
+        looked_after = controller.Pods(use, listening, workers=self._about.workers)
+        sweeper = orphans.Orphans(use, looked_after.records, guard_age_s=self._renting.guard_age_s)
+        self._connect(use, looked_after, sweeper)
+        serving = self._serving_certificate()
+        api = self._server(use, looked_after, serving)
+        lease = leases.NodeLease(self._beat, self._about.node_name, clock=self._clock)
+        node = registration.Registration(
+            self._client, lambda: self._spec(api.port), lambda: _health(use), lease, self._clock
+        )
+        authority = self._about.client_ca_file
+        return NodeProgram(
+            spec=self._spec(api.port),
+            use=use,
+            pods=looked_after,
+            server=api,
+            supervised={
+                "node.registration": node.run,
+                "node.lease": lease.run,
+                "node.selection": self._selection.run,
+                "node.pods": looked_after.run,
+                "node.informer": listening.run,
+                "node.orphans": sweeper.run,
+                "node.events": self._recorder.run,
+                "kubelet.certificate": serving.run,
+                "kubelet.client-ca": lambda: client_ca.keep(
+                    serving.tls.trust, self._client, self._clock, file=authority
+                ),
+                **{f"{name}.watcher": account.watcher.run for name, account in use.accounts.items()},
+                **{f"{name}.reaper": account.reaper.run for name, account in use.accounts.items()},
+            },
+        )
+
+    async def _cluster_id(self) -> str:
+        if self._about.cluster_id:
+            return self._about.cluster_id
+        path = resources.NAMESPACES.path(None, "kube-system")
+        try:
+            return (await self._client.get(path, type=objects.Metadata)).metadata.uid
+        except kube_errors.Forbidden as refused:
+            raise supervise.Fatal(
+                f"the cluster's identity can't be read ({refused}); grant get on namespace kube-system or set "
+                "BAREBOAT_CLUSTER_ID to a name of your own that never changes",
+                exit_code=2,
+            ) from refused
+
+    def _found_address(self) -> str:
+        server = urllib.parse.urlsplit(self._config.server)
+        return settings_.own_address(server.hostname or "127.0.0.1", server.port or 443)
+
+    def _parts(self, cluster_id: str) -> parts.Parts:
+        ledger = budget.Ledger(self._renting.limits())
+        buying = broker.Broker(
+            self._opened,
+            self._clock,
+            ledger,
+            selection=self._selection.now,
+            latencies=latency.Latencies(self._clock),
+        )
+        window_s = max(cloud.visibility_window_s for cloud in self._opened.values())
+        return parts.Parts(
+            cluster_id=cluster_id,
+            node_name=self._about.node_name,
+            host_ip=self._address,
+            client=self._client,
+            recorder=self._recorder,
+            clock=self._clock,
+            broker=buying,
+            accounts={name: self._account(cloud) for name, cloud in self._opened.items()},
+            inputs=pod_inputs.PodInputs(self._client, clock=self._clock),
+            defaults=self._renting.defaults(),
+            policy=self._renting.policy(window_s),
+            facts=sources.NodeFacts(
+                (self._address,),
+                self._about.capacity(),
+            ),
+            rents_for=self._about.rent_for,
+        )
+
+    def _account(self, cloud: clouds.Cloud) -> accounts.Account:
+        watching = watcher.Watcher(
+            cloud, self._clock, idle_s=self._renting.watch_idle_s, busy_s=self._renting.watch_busy_s
+        )
+        return accounts.Account(cloud, watching, reaper.Reaper(cloud, watching, self._clock))
+
+    @staticmethod
+    def _connect(use: parts.Parts, looked_after: controller.Pods, sweeper: orphans.Orphans) -> None:
+        for name, account in use.accounts.items():
+            account.watcher.on_change.append(looked_after.changed)
+            account.watcher.on_listing.append(looked_after.listed)
+            account.watcher.on_listing.append(sweeper.listed)
+            account.reaper.on_ended.append(functools.partial(looked_after.ended, name))
+
+    def _serving_certificate(self) -> serving_certificate.ServingCertificate:
+        return serving_certificate.ServingCertificate(
+            self._client,
+            self._about.node_name,
+            lambda: certificates.Names(addresses=(self._address,)),
+            serving_certificate.Settings(
+                self._about.certificate_file, self._about.key_file, approve_own=self._about.approve_certificate
+            ),
+            self._clock,
+        )
+
+    def _server(
+        self, use: parts.Parts, looked_after: controller.Pods, serving: serving_certificate.ServingCertificate
+    ) -> server.Server:
+        async def all_pods() -> list[pods.Pod]:
+            return looked_after.all
+
+        handlers = routes.Handlers(
+            container_logs=container_logs.ContainerLogs(use, looked_after),
+            has_pod=lambda namespace, name, uid: _has(looked_after, namespace, name, uid),
+            pods=all_pods,
+            running_pods=all_pods,
+            metrics=prometheus_client.generate_latest,
+        )
+        return server.Server(
+            handlers,
+            tls=serving.tls,
+            authenticator=authn.Authenticator(self._client, authn.Settings(), self._clock),
+            authorizer=authz.Authorizer(self._client, self._about.node_name, authz.Settings(), self._clock),
+            settings=server.Settings(host=_listening_host(self._address), port=self._about.kubelet_port),
+            clock=self._clock,
+        )
+
+    def _spec(self, port: int) -> node_object.Spec:
+        return node_object.Spec(
+            name=self._about.node_name,
+            address=self._address,
+            port=port,
+            capacity=self._about.capacity(),
+            labels=self._about.extra_labels(),
+            taint=self._about.taint(),
+        )
+
+
+def _has(looked_after: controller.Pods, namespace: str, name: str, uid: str | None) -> bool:
+    pod = looked_after.by_name(namespace, name)
+    return pod is not None and uid in (None, pod.metadata.uid)
+
+
+def _listening_host(address: str) -> str:
+    """A node on loopback (a sandbox) listens there alone."""
+    return address if address.startswith("127.") else "0.0.0.0"
+
+
+def _health(use: parts.Parts) -> node_object.Health:
+    """In trouble when no cloud can be asked; one of several in trouble leaves the others to rent from."""
+    troubles = {name: account.watcher.trouble for name, account in use.accounts.items()}
+    if any(trouble is None for trouble in troubles.values()):
+        return node_object.Health()
+    refused = any(account.watcher.refused for account in use.accounts.values())
+    told = "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items())
+    return node_object.Health(told, "CredentialsRefused" if refused else "CloudUnreachable")

@@ -1,0 +1,185 @@
+"""Everything that can be set about Bareboat itself, in small groups; a cloud's settings lie in its own folder.
+
+Each field is an environment variable (the name in its `alias`, or `BAREBOAT_` and the field's name); commands override
+single fields by flags; a file of `NAME=value` lines named by `BAREBOAT_ENV_FILE` comes below the environment.
+"""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import pydantic_settings
+
+from bareboat.core import budget
+from bareboat.node import decide, node_object
+from bareboat.workload import needs, quantities
+
+
+class Bad(ValueError):
+    """Settings that make no sense: one line for each, all of them at once."""
+
+
+class Node(pydantic_settings.BaseSettings):
+    """The virtual node: its name, where it listens, what it offers to the scheduler."""
+
+    model_config = pydantic_settings.SettingsConfigDict(
+        env_prefix="BAREBOAT_", populate_by_name=True, extra="ignore", validate_default=True
+    )
+
+    node_name: str = pydantic.Field(
+        "vast-gpu-node-na-1",
+        alias="NODENAME",
+        pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$",
+        description="Name of the Node object.",
+    )
+    address: str = pydantic.Field(
+        "",
+        validation_alias=pydantic.AliasChoices("BAREBOAT_ADDRESS", "VKUBELET_POD_IP", "POD_IP"),
+        description="The IP at which the API server reaches this process; found out if empty.",
+    )
+    kubelet_port: int = pydantic.Field(
+        10250, alias="KUBELET_PORT", ge=0, le=65535, description="Port of the kubelet API; 0 takes any free one."
+    )
+    clouds: str = pydantic.Field("vast", description="Clouds to rent from, comma-separated.")
+    cluster_id: str = pydantic.Field(
+        "", pattern=r"^[A-Za-z0-9.-]{0,64}$", description="In the mark of each instance; the kube-system uid if empty."
+    )
+    gpus: int = pydantic.Field(16, ge=0, le=100_000, description="nvidia.com/gpu that the node offers.")
+    cpus: str = pydantic.Field("256", description="cpu that the node offers.")
+    memory: str = pydantic.Field("2Ti", description="memory that the node offers.")
+    storage: str = pydantic.Field("10Ti", description="ephemeral-storage that the node offers.")
+    pods: int = pydantic.Field(110, ge=1, le=100_000, description="Pods that the node takes.")
+    labels: str = pydantic.Field("", description="More labels of the Node: name=value,…")
+    taint_key: str = pydantic.Field(
+        "virtual-kubelet.io/provider", alias="VKUBELET_TAINT_KEY", description="Taint that keeps ordinary pods away."
+    )
+    taint_value: str = pydantic.Field("vast.ai", alias="VKUBELET_TAINT_VALUE", description="Its value.")
+    taint_effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = pydantic.Field(
+        "NoSchedule", alias="VKUBELET_TAINT_EFFECT", description="Its effect."
+    )
+    rent_for: Literal["all", "gpu"] = pydantic.Field(
+        "all", description="gpu: only pods that ask for nvidia.com/gpu (or say so by annotation) rent."
+    )
+    workers: int = pydantic.Field(64, ge=1, le=1000, description="Pods worked on at the same time.")
+    certificate_file: Path | None = pydantic.Field(
+        None, alias="APISERVER_CERT_LOCATION", description="Serving certificate; asked of the cluster if not set."
+    )
+    key_file: Path | None = pydantic.Field(None, alias="APISERVER_KEY_LOCATION", description="Its key.")
+    approve_certificate: bool = pydantic.Field(
+        True, description="Approve the own certificate request, after comparing names and requester."
+    )
+    client_ca_file: Path | None = pydantic.Field(
+        None, alias="APISERVER_CA_CERT_LOCATION", description="CA of callers; the cluster's own if not set."
+    )
+
+    @pydantic.field_validator("cpus", "memory", "storage")
+    @classmethod
+    def _is_quantity(cls, value: str) -> str:
+        quantities.parse(value)
+        return value
+
+    def capacity(self) -> dict[str, str]:
+        return {
+            "cpu": self.cpus,
+            "memory": self.memory,
+            "ephemeral-storage": self.storage,
+            "pods": str(self.pods),
+            needs.GPU_RESOURCE: str(self.gpus),
+        }
+
+    def taint(self) -> node_object.Taint:
+        return node_object.Taint(self.taint_key, self.taint_value, self.taint_effect)
+
+    def extra_labels(self) -> dict[str, str]:
+        pairs = [part.partition("=") for part in self.labels.split(",") if part.strip()]
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+class Renting(pydantic_settings.BaseSettings):
+    """How long to wait for machines, and what may be spent."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="BAREBOAT_", extra="ignore")
+
+    max_usd_per_hour: float = pydantic.Field(1.0, gt=0, description="$/h for a pod that names no limit of its own.")
+    pod_usd_per_hour_cap: float | None = pydantic.Field(None, gt=0, description="$/h that no pod gets past.")
+    namespace_usd_per_hour_cap: float | None = pydantic.Field(None, gt=0, description="$/h of each namespace.")
+    namespace_usd_cap: float | None = pydantic.Field(None, gt=0, description="$ in all of each namespace.")
+    installation_usd_per_hour_cap: float | None = pydantic.Field(None, gt=0, description="$/h of everything.")
+    installation_usd_cap: float | None = pydantic.Field(None, gt=0, description="$ in all of everything.")
+    disk_gib: float = pydantic.Field(10.0, ge=1, description="Disk of a pod that asks for none.")
+    verified_only: bool = pydantic.Field(True, description="Only hosts that the cloud has verified.")
+    start_timeout_s: float = pydantic.Field(900.0, gt=0, description="A container not running by then is given up.")
+    unreachable_timeout_s: float = pydantic.Field(600.0, gt=0, description="A silent host is given up after this.")
+    guard_age_s: float = pydantic.Field(120.0, ge=0, description="An instance without owner is ended after this.")
+    watch_idle_s: float = pydantic.Field(30.0, gt=0, description="Between two looks at a cloud when all is quiet.")
+    watch_busy_s: float = pydantic.Field(2.0, gt=0, description="Between two looks while something starts or ends.")
+
+    def defaults(self) -> needs.Defaults:
+        return needs.Defaults(
+            max_usd_per_hour=self.max_usd_per_hour,
+            pod_cap_usd_per_hour=self.pod_usd_per_hour_cap,
+            disk_gib=self.disk_gib,
+            verified_only=self.verified_only,
+        )
+
+    def limits(self) -> budget.Limits:
+        return budget.Limits(
+            each_usd_per_hour=self.pod_usd_per_hour_cap,
+            namespace=budget.Caps(self.namespace_usd_per_hour_cap, self.namespace_usd_cap),
+            installation=budget.Caps(self.installation_usd_per_hour_cap, self.installation_usd_cap),
+        )
+
+    def policy(self, visibility_window_s: float) -> decide.Policy:
+        return decide.Policy(
+            start_timeout_s=self.start_timeout_s,
+            unreachable_timeout_s=self.unreachable_timeout_s,
+            visibility_window_s=visibility_window_s,
+        )
+
+
+class Logging(pydantic_settings.BaseSettings):
+    """How log lines look."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="BAREBOAT_", extra="ignore")
+
+    log_format: Literal["text", "json"] = pydantic.Field("text", description="text for people, json for machines.")
+    log_level: Literal["debug", "info", "warning", "error"] = pydantic.Field("info", description="The least told.")
+
+
+def read(kind: type[Any], **flags: Any) -> Any:
+    """A group of settings: flags that are not None, above the environment, above the file, above defaults.
+
+    Raises `Bad` with a line for each field that makes no sense: its variable, its value, what is allowed.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    env_file = os.environ.get("BAREBOAT_ENV_FILE")
+    try:
+        return kind(_env_file=env_file, **given)
+    except pydantic.ValidationError as wrong:
+        raise Bad("\n".join(_line(kind, error) for error in wrong.errors(include_url=False))) from None
+
+
+def _line(kind: type[pydantic.BaseModel], error: Any) -> str:
+    place = str(error["loc"][0]) if error["loc"] else kind.__name__
+    field = kind.model_fields.get(place)
+    name = place
+    if field is not None:
+        prefix = str(kind.model_config.get("env_prefix", ""))
+        name = field.alias or f"{prefix}{place}".upper()
+    secret = field is not None and "Secret" in str(field.annotation)
+    value = "" if secret else f" is {str(error.get('input'))[:80]!r}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}{value}: {message[0].lower()}{message[1:]}"
+
+
+def own_address(server_host: str, server_port: int) -> str:
+    """The address of this machine that a connection to the API server leaves from. Sends nothing."""
+    family = socket.AF_INET6 if ":" in server_host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((server_host, server_port))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
