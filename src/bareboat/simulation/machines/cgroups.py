@@ -46,12 +46,12 @@ def create(owner: int, number: str, limit_bytes: int) -> Group | None:
     return None
 
 
-def clean() -> None:
-    """Removes what simulators that were killed have left: groups whose owner is no longer a process."""
+def clean(ended: int | None = None) -> None:
+    """Removes what was left by owners that are no longer processes, and by `ended`, which knows that it is done."""
     for parent in _parents():
         for folder in parent.glob(f"{_PREFIX}*"):
             owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
-            if not Path("/proc", owner).exists():
+            if owner == str(ended) or not Path("/proc", owner).exists():
                 Group(folder).remove()
 
 

@@ -231,6 +231,9 @@ class ForkedMachines:
             raise machine.MachineError(
                 "no command specified: the image has neither ENTRYPOINT nor CMD, nor does the spec"
             )
+        for path in spec.files:
+            if not path.startswith("/"):
+                raise machine.MachineError(f"file {path!r} has to be an absolute path in the machine")
         if self._requests is None:
             raise machine.MachineError("no machines can be started: their parent is closed")
         async with self._gate:

@@ -95,8 +95,8 @@ def climb() -> Rung:
         (
             *reasons,
             *_remedies(),
-            "machines share files, ports and processes with this computer: files at absolute paths are not laid, two "
-            "machines can't listen on one port, and a process that detaches itself may outlive a killed simulator",
+            "machines share files, ports and processes with this computer: files meant for absolute paths lie under a"
+            " folder of the machine's own, and two machines can't listen on one port",
             *_memory(),
         ),
         one_id=True,

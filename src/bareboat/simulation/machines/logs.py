@@ -88,14 +88,14 @@ def read(path: Path, tail: int | None = None) -> list[LogLine]:
     """The last `tail` lines, or all that is kept; none while nothing was printed. Reads no more than it needs."""
     if tail is not None and tail <= 0:
         return []
-    lines = _lines(_end_of(path, tail))
+    lines = _last(path, tail)
     if tail is None or len(lines) < tail:
-        lines = _lines(_end_of(older(path), tail)) + lines
+        lines = _last(older(path), tail) + lines
     return lines if tail is None else lines[-tail:]
 
 
-def _end_of(path: Path, tail: int | None) -> bytes:
-    """The end of the file with at least `tail` whole lines in it, if it has them."""
+def _last(path: Path, tail: int | None) -> list[LogLine]:
+    """The lines at the end of the file: at least `tail` whole ones, if it has them."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -104,12 +104,14 @@ def _end_of(path: Path, tail: int | None) -> bytes:
                 file.seek(size - wanted)
                 data = file.read(wanted)
                 if wanted == size:
-                    return data
-                if tail is not None and data.count(b" F ") > tail + 1:
-                    return data.partition(b"\n")[2]
+                    return _lines(data)
+                # The first may lack its beginning, so one more than asked for has to be there.
+                lines = _lines(data.partition(b"\n")[2])
+                if tail is not None and len(lines) > tail:
+                    return lines[1:]
                 wanted = min(size, wanted * 4)
     except FileNotFoundError:
-        return b""
+        return []
 
 
 def _lines(data: bytes) -> list[LogLine]:

@@ -62,7 +62,8 @@ class MachineSpec:
     `env` goes over the image's; `env_of_ports` is called once the host ports are known, with what was asked → host port
     (an identity port under the number it was asked by), and its variables go over all others.
     `files` are absolute paths. `memory_mib` is enforced where cgroups allow it (see `Machines.losses`).
-    `disk_gib` bounds what the machine can write; it is kept over a stop and start and gone after `remove`.
+    `disk_gib` bounds what the machine can write; it is kept over a stop and start and gone after `remove`. The disk
+    lies in this computer's memory, and what is written counts against `memory_mib`.
     """
 
     image: images.Image

@@ -41,6 +41,7 @@ class Monitor:
     def run(self) -> None:
         """Until the machine is removed or the simulator is no more."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         ns.die_with_parent()
         if self._plan["rung"] == 4:
             ns.adopt_orphans()

@@ -155,9 +155,9 @@ def pivot_here(new_root: str) -> None:
     os.chdir("/")
 
 
-def die_with_parent() -> None:
-    """KILL for this process when the thread that forked it ends. Lost on exec of a set-id program and on setuid."""
-    _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0), "prctl(PDEATHSIG)")
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """A signal for this process when the thread that forked it ends. Lost on exec of a set-id program and on setuid."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0), "prctl(PDEATHSIG)")
 
 
 def adopt_orphans() -> None:

@@ -4,6 +4,7 @@ Everything here runs in a forked child with nothing of asyncio; the outcome goes
 exec closes.
 """
 
+import base64
 import contextlib
 import errno
 import json
@@ -39,6 +40,8 @@ def enter(plan: dict[str, Any], *, go: int, outcome: int, streams: tuple[int, in
             return  # the monitor died before its death could be noticed
         if plan["kept_apart"]:
             _set_up(plan, again=again)
+        else:
+            _private_folder(plan)
         _streams(streams)
         _become(plan)
         _exec(plan)
@@ -61,6 +64,17 @@ def _set_up(plan: dict[str, Any], *, again: bool) -> None:
     socket.sethostname(plan["hostname"])
     ns.loopback_up()
     view.build(plan)
+
+
+def _private_folder(plan: dict[str, Any]) -> None:
+    """Without namespaces: files lie under a folder of the machine's own, and its programs are found first."""
+    own = Path(plan["workdir"])
+    for path, (content, mode) in plan["files"].items():
+        target = own / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(base64.b64decode(content))
+        target.chmod(mode)
+    plan["env"]["PATH"] = f"{own}/usr/local/bin:{own}/usr/bin:{own}/usr/sbin:{plan['env'].get('PATH', os.defpath)}"
 
 
 def _streams(streams: tuple[int, int]) -> None:

@@ -2,25 +2,31 @@
 
 It stays single-threaded and runs no event loop. A request is one byte with open files: the control socket, over which
 the plan comes as one line, and the machine's listening sockets. The end of its own socket, or the death of the
-simulator, ends it and all machines.
+simulator, ends all machines and then the zygote.
 """
 
 import array
+import contextlib
 import gc
 import json
 import os
 import signal
 import socket
+import sys
+import time
 from typing import Any
 
 from bareboat.simulation.machines import cgroups, ladder, monitor, ns
 
 _MOST_FILES = 128
+_LONGEST_BURIAL_S = 10.0
 
 
 def main(fd: int) -> None:
     """Runs until the simulator is gone. First says on its socket which rung of the ladder carries."""
-    ns.die_with_parent()
+    ns.die_with_parent(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    ns.adopt_orphans()
     requests = socket.socket(fileno=fd)
     cgroups.clean()
     rung = ladder.climb()
@@ -30,13 +36,30 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the simulator's to handle
     gc.collect()
     gc.freeze()
-    while files := _receive(requests):
-        pid = os.fork()
-        if pid == 0:
-            requests.close()
-            ns.run_in_child(lambda: _watch_over(files, rung))
-        for file in files:
-            os.close(file)
+    try:
+        while files := _receive(requests):
+            pid = os.fork()
+            if pid == 0:
+                requests.close()
+                ns.run_in_child(lambda: _watch_over(files, rung))
+            for file in files:
+                os.close(file)
+    finally:
+        _bury()
+        cgroups.clean(ended=os.getpid())
+
+
+def _bury() -> None:
+    """Ends everything below. Every orphan comes here and is reaped, which a process namespace needs to come to an end:
+
+    one process in it whose parent was outside, dead but not reaped, would hold back its first one for ever.
+    """
+    deadline_s = time.monotonic() + _LONGEST_BURIAL_S
+    while (rest := list(ns.descendants(os.getpid()))) and time.monotonic() < deadline_s:
+        for pid in rest:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.002)
 
 
 def _receive(requests: socket.socket) -> list[int]:
