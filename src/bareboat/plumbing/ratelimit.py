@@ -6,6 +6,9 @@ import random
 
 from bareboat.plumbing import clock as clocks
 
+_SHORTEST_WAIT_S = 0.001
+"""Less than the margin. A clock that counts in unix seconds can't tell much shorter waits from none."""
+
 
 class Limiter:
     """At most `calls` in any `per_s` seconds, first come first served; slower for a while after each refusal.
@@ -42,7 +45,7 @@ class Limiter:
         self._waiting += 1
         try:
             async with self._line:
-                while (wait_s := self._free_in_s()) > 0:
+                while (wait_s := self._free_in_s()) > _SHORTEST_WAIT_S:
                     await self._clock.sleep(wait_s)
                 self._sent_s.append(self._clock.monotonic_s())
         finally:
