@@ -19,6 +19,7 @@ from bareboat.sandbox import binaries, controlplane, folders, reports, superviso
 from bareboat.sandbox import settings as sandbox_settings
 
 PLAIN_EVERY_S = 15.0
+LONG_BUILD = "No release of it can be had from here, so it is built from source: once, in 5 to 10 minutes."
 
 app = typer.Typer(no_args_is_help=True, help="A real Kubernetes control plane on this machine, without containers.")
 Name = Annotated[str, typer.Option("--name", "-n", help="Several sandboxes can be up side by side, one per name.")]
@@ -102,10 +103,14 @@ def progress() -> Iterator[binaries.Listener]:
         return
     with contextlib.ExitStack() as stack:
         shown: list[rich.status.Status] = []
+        warned: list[str] = []
 
         def show(step: binaries.Progress) -> None:
             if not shown:
                 shown.append(stack.enter_context(err.status("")))
+            if _is_long(step) and not warned:
+                warned.append(step.program)
+                err.print(LONG_BUILD)
             shown[0].update(rich.markup.escape(_sentence(step)))
 
         yield show
@@ -117,12 +122,20 @@ class _PlainProgress:
     def __init__(self) -> None:
         self._step = ("", "")
         self._said_s = 0.0
+        self._warned = False
 
     def __call__(self, step: binaries.Progress) -> None:
         if (step.action, step.program) == self._step and step.elapsed_s - self._said_s < PLAIN_EVERY_S:
             return
+        if _is_long(step) and not self._warned:
+            self._warned = True
+            err.print(LONG_BUILD, highlight=False, soft_wrap=True)
         self._step, self._said_s = (step.action, step.program), step.elapsed_s
         err.print(_sentence(step), markup=False, highlight=False)
+
+
+def _is_long(step: binaries.Progress) -> bool:
+    return step.action == "building" and step.of > 1
 
 
 def _sentence(step: binaries.Progress) -> str:

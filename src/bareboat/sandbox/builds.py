@@ -49,13 +49,22 @@ async def build(program: programs.Program, *, target: Path, on_tick: Callable[[]
     ]
     log_path = target.with_name(f"{target.name}.log")
     log_path.unlink(missing_ok=True)
+    # Go cleans up behind itself only when it is not killed.
+    scratch = target.with_name(".go-build")
+    scratch.mkdir(exist_ok=True)
     running = processes.Component(
         program.name,
         command,
         folder=MODULES / program.module,
         log_path=log_path,
         # A workspace or flags that the user set for other work would change what is built.
-        environment={**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly"},
+        environment={
+            **os.environ,
+            "CGO_ENABLED": "0",
+            "GOWORK": "off",
+            "GOFLAGS": "-mod=readonly",
+            "GOTMPDIR": str(scratch),
+        },
     )
     try:
         while running.exit_code is None:
@@ -63,6 +72,7 @@ async def build(program: programs.Program, *, target: Path, on_tick: Callable[[]
             await asyncio.sleep(POLL_S)
     finally:
         running.stop()
+        await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
     if running.exit_code != 0:
         raise BuildFailed(f"go build {program.package} failed:\n{processes.log_end(log_path)}")
     log_path.unlink(missing_ok=True)

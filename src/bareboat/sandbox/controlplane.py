@@ -11,6 +11,7 @@ start of any sandbox. These are real processes, so all waits are in the machine'
 import asyncio
 import os
 import secrets
+import shutil
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -158,17 +159,18 @@ class ControlPlane:
         """Writes a kubeconfig with a new client certificate for `user` in `groups`."""
         file_name = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in user)
         pair = self.credentials.authority.issue_client(f"user-{file_name}", user, groups)
-        return self._kubeconfig(path or self.folder / f"{file_name}.kubeconfig", pair)
+        return self.kubeconfig_for_certificate(pair, path=path or self.folder / f"{file_name}.kubeconfig")
+
+    def kubeconfig_for_certificate(self, pair: pki.KeyPair, *, path: Path) -> Path:
+        """Writes a kubeconfig for a client certificate that is there already; everything inline."""
+        return kubeconfigs.for_certificate(
+            path, url=self.url, authority_path=self.authority_path, pair=pair, name=f"bareboat-{self.name}"
+        )
 
     def kubeconfig_for_token(self, token: str, *, path: Path) -> Path:
         """Writes a kubeconfig that carries `token`; for a ServiceAccount's, ask `kubectl create token`."""
         return kubeconfigs.for_token(
             path, url=self.url, authority_path=self.authority_path, token=token, name=f"bareboat-{self.name}"
-        )
-
-    def _kubeconfig(self, path: Path, pair: pki.KeyPair) -> Path:
-        return kubeconfigs.for_certificate(
-            path, url=self.url, authority_path=self.authority_path, pair=pair, name=f"bareboat-{self.name}"
         )
 
     async def _start_with_free_ports(self) -> None:
@@ -180,6 +182,7 @@ class ControlPlane:
                 if attempt == START_TRIES or PORT_TAKEN not in death.log_end:
                     raise
                 await asyncio.to_thread(self._stop_components)
+                await asyncio.to_thread(self._forget_attempt)
 
     async def _start_components(self) -> None:
         ports = components.Ports(*processes.free_ports(3))
@@ -206,9 +209,18 @@ class ControlPlane:
 
     def _prepare_files(self) -> None:
         self.credentials = components.create_credentials(self.folder)
-        self._kubeconfig(self.kubeconfig_path, self.credentials.admin)
-        self._kubeconfig(self.folder / "controller-manager.kubeconfig", self.credentials.controller_manager)
-        self._kubeconfig(self.folder / "scheduler.kubeconfig", self.credentials.scheduler)
+        for name, pair in (
+            ("kubeconfig", self.credentials.admin),
+            ("controller-manager.kubeconfig", self.credentials.controller_manager),
+            ("scheduler.kubeconfig", self.credentials.scheduler),
+        ):
+            self.kubeconfig_for_certificate(pair, path=self.folder / name)
+
+    def _forget_attempt(self) -> None:
+        # The next attempt has keys of its own, which would not fit the tokens and certificates in etcd.
+        shutil.rmtree(self.folder / "etcd", ignore_errors=True)
+        for log_path in self.folder.glob("*.log"):
+            log_path.unlink()
 
     def _run(self, name: str, command: Sequence[str | Path]) -> None:
         self._components.append(processes.Component(name, command, folder=self.folder))

@@ -69,4 +69,4 @@ def _lead_group(pid: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    os._exit(main(sys.argv[1:]))  # without the interpreter's farewell, during which a signal would change the exit code

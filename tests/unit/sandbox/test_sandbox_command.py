@@ -116,6 +116,7 @@ def test_progress_away_from_a_terminal_is_a_line_per_step_and_one_now_and_then(s
             show(binaries.Progress("building", "etcd", 1, 2, float(second)))
         show(binaries.Progress("downloading", "kubectl", 2, 2, 83.0, 0.5))
     assert said.getvalue().splitlines() == [
+        sandbox.LONG_BUILD,
         "Building etcd (1 of 2), 0:00 so far; only needed this once",
         "Building etcd (1 of 2), 0:15 so far; only needed this once",
         "Building etcd (1 of 2), 0:30 so far; only needed this once",
