@@ -101,11 +101,12 @@ def _number(limit: matching.Limit, known: Sequence[float]) -> Miss:
 
 def _rounded(figure: float, *, up: bool, unit: str) -> float:
     """To the side that keeps the promise, so that a bound as it is printed lets the offers in."""
-    digits = 2 if unit == "$/h" and figure >= 0.1 else 3 - math.ceil(math.log10(abs(figure))) if figure else 0
-    digits = max(0, digits)
-    scale = 10.0**digits
-    exact = round(figure * scale, 6)
-    return (math.ceil(exact) if up else math.floor(exact)) / scale
+    digits = 2 if unit == "$/h" and figure >= 0.1 else 3 - math.ceil(math.log10(figure)) if figure > 0 else 0
+    digits = min(max(0, digits), 9)
+    bound = round(figure, digits)
+    if (bound < figure) if up else (bound > figure):
+        bound = round(bound + (10.0**-digits if up else -(10.0**-digits)), digits)
+    return bound
 
 
 def _unknown(limit: matching.Limit) -> str:

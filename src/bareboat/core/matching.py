@@ -89,7 +89,8 @@ def show(value: Any, unit: str = "") -> str:
     if unit == "s":
         value, unit = (value / 3600.0, "h") if value < 48 * 3600 else (value / 86_400.0, "days")
     if isinstance(value, float):
-        value = f"{value:.2f}" if unit == "$/h" and value >= 0.1 else f"{value:.4g}"
+        form = ".2f" if unit == "$/h" and value >= 0.1 else ".0f" if value >= 1000 else ".4g"
+        value = format(value, form)
     return f"{value} {unit}".strip()
 
 
