@@ -229,6 +229,17 @@ async def test_images_that_serve_answer(
     assert (await made.stop(5)).code == 0
 
 
+async def test_busybox_image_has_busybox_and_nothing_else(machines: forked.ForkedMachines) -> None:
+    script = "ls /usr/share/python3 2>/dev/null; which python3; cat /etc/os-release; echo $((6 * 7)); id -u"
+    spec = machine.MachineSpec(image=parts.an_image("busybox"), args=["sh", "-c", script])
+    status, text = await parts.output_of(machines, spec)
+    assert status.code == 0
+    assert text.endswith("42\n0\n")
+    assert "ID=busybox" in text
+    said = any("no static busybox" in loss for loss in machines.losses)
+    assert said == ("python3\n" in text)
+
+
 async def test_machine_over_its_memory_is_killed_where_cgroups_allow(machines: forked.ForkedMachines) -> None:
     spec = machine.MachineSpec(
         image=parts.an_image("python"), args=["python3", "-c", "print(len(bytearray(300 << 20)))"], memory_mib=100

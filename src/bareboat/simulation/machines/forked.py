@@ -29,6 +29,7 @@ sys.path.insert(0, sys.argv[2])
 from bareboat.simulation.machines import zygote
 zygote.main(int(sys.argv[1]))
 """
+_NO_BUSYBOX = "images of busybox alone (busybox, alpine) have this computer's programs: it has no static busybox"
 # More at once only make each other wait on a small computer, and fill the zygote's socket.
 _AT_ONCE = 8
 
@@ -139,8 +140,11 @@ class ForkedMachine:
 
     async def started(self) -> None:
         """Waits for the word of the monitor; a machine that could not be made is an error, not an end."""
-        async with asyncio.timeout(_ANSWER_S):
-            reason = await self._control.answer
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                reason = await self._control.answer
+        except TimeoutError:
+            reason = f"it was not up after {_ANSWER_S:.0f} s; this computer is too busy, or short of memory"
         if reason:
             raise machine.MachineError(f"the machine could not be made: {reason}")
 
@@ -293,6 +297,8 @@ class ForkedMachines:
         report = json.loads(said)
         self._sentence, self._losses = report["sentence"], tuple(report["losses"])
         self._host = await asyncio.to_thread(plans.look_around, self._folder, report)
+        if not self._host.busybox:
+            self._losses += (_NO_BUSYBOX,)
 
     async def _start(self, requests: socket.socket, spec: machine.MachineSpec) -> ForkedMachine:
         self._count += 1
