@@ -203,7 +203,11 @@ class Pods:
             )
         if self._prober is not None and record.running_s is not None and instance.state is instances.State.RUNNING:
             target = prober.Target(instance.address, instance.ports)
-            record.probe = self._prober.watch(record.uid, probing.plan(pod), target, record.running_s)
+            planned = probing.plan(pod)
+            if planned is not None:
+                record.probe = self._prober.watch(
+                    record.uid, planned, target, record.running_s, resumed=record.resumed_probe
+                )
         if instance.usd_per_hour is not None and record.uid in self._use.broker.ledger:
             self._note_price(pod, record, instance.usd_per_hour)
 

@@ -94,6 +94,10 @@ async def prepare(pod: pods.Pod, use: parts.Parts) -> Prepared | NotNow:
             "CreateContainerConfigError", blocking.message, lasting=blocking.lasting, problems=resolved.problems
         )
     logins = registry_logins.find(pod, container.image, found)
+    unread = next((problem for problem in logins.problems if problem.unknown), None)
+    if unread is not None:
+        # Without it the image may not be had, and the machine would be paid for all the same.
+        return NotNow("FailedToRetrieveImagePullSecret", unread.message, event="FailedToRetrieveImagePullSecret")
     return Prepared(
         pod=pod,
         wanted=wanted,

@@ -74,6 +74,7 @@ class Record:
     failures: int = 0
     exit_reads: int = 0
     probe: probing.Verdict | None = None
+    resumed_probe: probing.Verdict | None = None
     has_run: bool = False
     refused_generation: int = 0
 
@@ -87,7 +88,7 @@ class Record:
         self.image = image
         self.running_s = self.unreachable_s = None
         self.exit_reads = 0
-        self.probe = None
+        self.probe = self.resumed_probe = None
 
     def take(self, offer: offers.Offer, usd_per_hour: float) -> None:
         """The offer of the present attempt, first or next."""
@@ -163,6 +164,8 @@ def _from_status(record: Record, pod: pods.Pod) -> None:
         if each.state.running is not None:
             record.running_s = _unix_s(each.state.running.started_at)
             record.has_run = True
+            # A ready pod stays ready over a restart of the node until a probe says otherwise.
+            record.resumed_probe = probing.Verdict(started=bool(each.started), ready=each.ready)
         if each.state.terminated is not None and pod.status.phase in statuses.TERMINAL:
             record.end = End(each.state.terminated, pod.status.reason, pod.status.message, process_ended=True)
     if pod.status.phase in statuses.TERMINAL and record.end is None:

@@ -16,6 +16,8 @@ _BOOTING = {
 def view(pod: pods.Pod, record: records.Record, instance: instances.Instance | None) -> statuses.View:
     """What to tell about the pod now."""
     container_id = f"{record.cloud}://{record.instance_id}" if record.instance_id else ""
+    if record.end is not None:
+        container_id = record.end.terminated.container_id
     common = {
         "acknowledged_s": record.acknowledged_s,
         "restart_count": record.restart_count,
