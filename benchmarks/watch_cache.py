@@ -43,10 +43,10 @@ async def hold(kubeconfig: Path, node: str, count: int) -> None:
         list_cpu_s, list_wall_s = cpu_s() - started_s, time.monotonic() - began_s
         full_mib, peak_mib = memory_mib()
         say(empty_mib=empty_mib, full_mib=full_mib, peak_mib=peak_mib, list_cpu_s=list_cpu_s, list_wall_s=list_wall_s)
-        seen, started_s = informer.events, cpu_s()
-        while informer.events < seen + count:  # noqa: ASYNC110 - a callback per event would be measured along
+        seen, started_s = informer.changes, cpu_s()
+        while informer.changes < seen + count:  # noqa: ASYNC110 - a callback per event would be measured along
             await asyncio.sleep(0.25)
-        events, used_s = informer.events - seen, cpu_s() - started_s
+        events, used_s = informer.changes - seen, cpu_s() - started_s
         now_mib, peak_mib = memory_mib()
         say(events=events, cpu_us_per_event=used_s / events * 1e6, now_mib=now_mib, peak_mib=peak_mib)
         task.cancel()

@@ -29,6 +29,8 @@ Query = Mapping[str, str]
 READ_TRIES = 3
 # Above the API server's bookmark interval (about 60 s): a watch silent for longer is half-open.
 WATCH_SILENCE_S = 100.0
+# In a burst of events, how long a few may wait for each other.
+GATHER_S = 0.01
 _READ_CHUNK = 2**18
 
 
@@ -356,17 +358,17 @@ class Client:
         came for `silence_s`. An ERROR event is a line like any other.
         """
         try:
-            response = await self._open_watch(path, query, silence_s)
+            response = await self._open_watch(path, query)
         except errors.Unauthorized:
             if not await self._renewed():
                 raise
-            response = await self._open_watch(path, query, silence_s)
+            response = await self._open_watch(path, query)
         try:
             yield self._lines(path, response, silence_s)
         finally:
             response.close()  # a watch's connection is of no further use
 
-    async def _open_watch(self, path: str, query: Query, silence_s: float) -> aiohttp.ClientResponse:
+    async def _open_watch(self, path: str, query: Query) -> aiohttp.ClientResponse:
         session = self._watches
         if session is None:
             raise RuntimeError("this client is closed")
@@ -378,7 +380,7 @@ class Client:
                 response = await session.get(
                     url,
                     headers=headers,
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=silence_s),
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0),
                     allow_redirects=False,
                     server_hostname=self.config.tls_server_name,
                     read_bufsize=_READ_CHUNK,
@@ -397,17 +399,24 @@ class Client:
 
     async def _lines(self, path: str, response: aiohttp.ClientResponse, silence_s: float) -> AsyncIterator[bytes]:
         rest = b""
+        content = response.content
+        silence = _Silence(content, silence_s)
         try:
-            async for chunk in response.content.iter_any():
+            while chunk := await content.readany():
+                hurried = silence.broken()
                 lines = (rest + chunk if rest else chunk).split(b"\n")
                 rest = lines.pop()
                 for line in lines:
                     if line:
                         yield line
+                if hurried:
+                    await _let_events_gather(response)
         except TimeoutError as late:
             raise errors.Timeout(f"WATCH {path}: nothing came for {silence_s} s, the connection is dead") from late
         except (aiohttp.ClientError, OSError) as problem:
             raise _unreachable("WATCH", path, self.config.server, problem) from problem
+        finally:
+            silence.stop()
 
     async def _headers(self) -> dict[str, str]:
         authorization = await self.config.credentials.authorization()
@@ -429,6 +438,44 @@ class Client:
     def _url(self, path: str, query: Query | None) -> yarl.URL:
         text = f"{self.config.server}{path}?{urlencode(query)}" if query else self.config.server + path
         return yarl.URL(text, encoded=True)
+
+
+class _Silence:
+    """Fails a stream on which nothing came for so long. aiohttp's own read timeout costs a timer per piece of data."""
+
+    def __init__(self, content: aiohttp.StreamReader, longest_s: float) -> None:
+        self._content = content
+        self._longest_s = longest_s
+        self._loop = asyncio.get_running_loop()
+        self._heard_s = self._loop.time()
+        self._timer = self._loop.call_later(longest_s, self._check)
+
+    def broken(self) -> bool:
+        """Something came; True when something else had come just before."""
+        last_s, self._heard_s = self._heard_s, self._loop.time()
+        return self._heard_s - last_s < 2 * GATHER_S
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _check(self) -> None:
+        left_s = self._heard_s + self._longest_s - self._loop.time()
+        if left_s > 0:
+            self._timer = self._loop.call_later(left_s, self._check)
+        else:
+            self._content.set_exception(TimeoutError())
+
+
+async def _let_events_gather(response: aiohttp.ClientResponse) -> None:
+    """In a burst, leaves events in the socket for a moment: a batch costs little more than a single one does."""
+    protocol = response.connection.protocol if response.connection is not None else None
+    if protocol is None:
+        return
+    protocol.pause_reading()
+    try:
+        await asyncio.sleep(GATHER_S)
+    finally:
+        protocol.resume_reading()
 
 
 def selectors(field_selector: str | None, label_selector: str | None) -> dict[str, str]:

@@ -26,6 +26,7 @@ Handler = Callable[[Key, T | None, T | None], None]
 
 PAGE = 500
 HEALTHY_S = 5.0
+AT_ONCE_S = 0.02
 # Spelt as the API server encodes it; any other spelling only takes the slower road.
 _SIMPLE = (b'{"type":"ADDED",', b'{"type":"MODIFIED",', b'{"type":"DELETED",')
 
@@ -55,7 +56,8 @@ class Informer(Generic[T]):
         self.synced = asyncio.Event()
         self.relists = 0
         self.reconnects = 0
-        self.events = 0
+        self.changes = 0
+        self.bookmarks = 0
         self.name = f"{resource.plural}{f' in {namespace}' if namespace else ''}"
         self._client = client
         self._path = resource.path(namespace)
@@ -110,27 +112,30 @@ class Informer(Generic[T]):
         pause = backoff.Backoff(0.2, self._longest_pause_s, jitter=0.3)
         while True:
             started_s = self._clock.monotonic_s()
-            seen = self.events
+            changes = self.changes
             failure: errors.KubeError | None = None
             try:
                 if not self._resource_version:
                     await self._list()
-                    seen = self.events
                     started_s = self._clock.monotonic_s()
+                changes = self.changes
                 await self._watch()
             except (errors.Gone, errors.Malformed) as stale:
                 self._resource_version = ""  # list again
                 failure = stale
             except errors.KubeError as other:
                 failure = other
-            # A watch that worked for a while, or brought news, earns a quick return; one that is closed at once
-            # again and again must not make us spin.
-            if self._clock.monotonic_s() - started_s >= HEALTHY_S or self.events > seen:
+            brought_news = self.changes > changes
+            if brought_news or self._clock.monotonic_s() - started_s >= HEALTHY_S:
                 pause.reset()
-            await self._pause(pause, failure)
+            await self._pause(pause, failure, at_once=brought_news and failure is None)
 
-    async def _pause(self, pause: backoff.Backoff, failure: errors.KubeError | None) -> None:
+    async def _pause(self, pause: backoff.Backoff, failure: errors.KubeError | None, *, at_once: bool) -> None:
         self.reconnects += 1
+        if at_once:
+            # In a burst an API server closes the watches it can't feed fast enough; what it brought bounds the pace.
+            await self._clock.sleep(AT_ONCE_S)
+            return
         wait_s = max(pause.next_s(), (failure.after_s or 0.0) if failure is not None else 0.0)
         if failure is None or isinstance(failure, errors.Gone):
             log.debug("watch.ended", of=self.name, again_in_s=round(wait_s, 2), error=str(failure or "closed"))
@@ -220,7 +225,7 @@ class Informer(Generic[T]):
                 raise errors.from_watch(self._path, bytes(event.object))
             if event.type == "BOOKMARK":
                 self._resource_version = self._metadata.decode(event.object).metadata.resource_version
-                self.events += 1
+                self.bookmarks += 1
                 return
             value, key = self._read(event.object)
             if value is not None:
@@ -231,7 +236,7 @@ class Informer(Generic[T]):
             raise errors.Malformed(f"WATCH {self._path}: not an event: {problem}") from problem
 
     def _apply(self, change: str, value: T) -> None:
-        self.events += 1
+        self.changes += 1
         metadata = value.metadata
         key = (metadata.namespace, metadata.name)
         if change == "DELETED":

@@ -1,6 +1,7 @@
 """The cache stays true whatever the API server and the network do to its watch."""
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import AsyncIterator
@@ -139,7 +140,7 @@ async def test_bookmarks_move_the_place_where_it_goes_on(api: fakeapi.FakeApi, c
         await fakeapi.until(lambda: bool(api.open_watches), "the watch")
         api.version += 50
         await api.bookmark()
-        await fakeapi.until(lambda: watcher.informer.events == 1, "the bookmark")
+        await fakeapi.until(lambda: watcher.informer.bookmarks == 1, "the bookmark")
         await api.cut_watches()
         await fakeapi.until(lambda: api.count("GET", watch=True) == 2, "the second watch")
         assert f"resourceVersion={api.version}" in api.requests[-1][1]
@@ -221,6 +222,24 @@ async def test_events_reset_the_pause_between_watches(api: fakeapi.FakeApi, clie
             await api.cut_watches()
         await fakeapi.until(lambda: bool(api.open_watches), "the last watch")
         assert time.monotonic() - started_s < 0.45, "the fifth pause is no longer than the first"
+
+
+async def test_a_watch_that_the_server_closes_after_news_is_opened_again_at_once(
+    api: fakeapi.FakeApi, client: clients.Client
+) -> None:
+    async def one_change(request: web.Request) -> web.StreamResponse:
+        response = await api.start_watch(request)
+        await api.put("a", n=str(api.version))
+        await response.write(json.dumps(api.history[-1][1], separators=(",", ":")).encode() + b"\n")
+        return response
+
+    api.watch_script += [one_change] * 10
+    async with watching(client) as watcher:
+        started_s = time.monotonic()
+        await fakeapi.until(lambda: api.count("GET", watch=True) == 11, "ten watches and one more")
+        assert time.monotonic() - started_s < 1.5
+        assert watcher.agrees_with(api)
+        assert watcher.informer.relists == 1
 
 
 async def test_a_silent_connection_is_given_up(api: fakeapi.FakeApi, client: clients.Client) -> None:
