@@ -1,7 +1,7 @@
 """Sends a log to a client: headers at once, each line as soon as it is there, many in one write when they queue up.
 
-A client that goes away cancels the source; a source that fails cuts the connection, so that nobody takes half a log for
-a whole one.
+A client that goes away cancels the source. A source that fails is told in a last line, as the status was sent long ago
+and kube-apiserver hides a cut connection from kubectl (seen on 1.36); the connection is cut all the same.
 """
 
 import asyncio
@@ -69,8 +69,9 @@ async def respond(
         await response.write_eof()
     except logs.LogsError as error:
         log.warning("kubelet.logs_cut", path=request.path, why=str(error))
+        await response.write(f"[bareboat: the log breaks off here: {error}]\n".encode())
         if request.transport is not None:
-            request.transport.abort()
+            request.transport.close()
     except ConnectionError:
         # The client left between two writes: as good an end as any other.
         pass

@@ -6,6 +6,7 @@ those who may ask). What is served comes in as functions (`routes.Handlers`).
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ from bareboat.plumbing import clock as clocks
 log = structlog.get_logger()
 
 PORT = 10250
+GOODBYE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ class Server:
         server = self._runner.server
         assert server is not None
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(server, sock=listening, ssl=self._tls.listening)
+        self._listener = await loop.create_server(
+            server, sock=listening, ssl=self._tls.listening, ssl_shutdown_timeout=GOODBYE_S
+        )
         log.info("kubelet.listening", host=settings.host, port=self.port)
         return self
 
@@ -76,7 +80,25 @@ class Server:
         self._stopping.set()
         if self._listener is not None:
             self._listener.close()
+        sockets = [
+            connection.transport.get_extra_info("socket")
+            for connection in self._connections()
+            # One that is closing already may have lost its socket, and Python's TLS transport then trips over it.
+            if connection.transport is not None and not connection.transport.is_closing()
+        ]
         await self._runner.cleanup()
+        await _closed(sockets)
+
+    def _connections(self) -> list[web.RequestHandler]:
+        return [] if self._runner.server is None else self._runner.server.connections
+
+
+async def _closed(sockets: Sequence[socket.socket]) -> None:
+    """Waits until peers have taken what was written and said goodbye, as TLS wants it; asyncio cuts off the others."""
+    for _ in range(round(2 * GOODBYE_S / 0.01)):
+        if all(each.fileno() == -1 for each in sockets):
+            return
+        await asyncio.sleep(0.01)
 
 
 def application(

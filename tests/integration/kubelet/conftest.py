@@ -26,7 +26,7 @@ class Log:
     """What a container has written, and what it still writes while followed."""
 
     lines: list[logs.LogLine] = field(default_factory=list)
-    coming: asyncio.Queue[logs.LogLine | None] | None = None
+    coming: asyncio.Queue[logs.LogLine | logs.LogsError | None] | None = None
     error: logs.LogsError | None = None
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -41,10 +41,19 @@ class Log:
                 yield line
             if options.follow and self.coming is not None:
                 yield logs.CAUGHT_UP
-                while (line_or_end := await self.coming.get()) is not None:
-                    yield line_or_end
+                while (next_one := await self.coming.get()) is not None:
+                    if isinstance(next_one, logs.LogsError):
+                        raise next_one
+                    yield next_one
         finally:
             self.closed.set()
+
+
+@dataclass
+class Names:
+    """Where the node says it can be dialled; may be changed while it runs."""
+
+    addresses: tuple[str, ...] = ("127.0.0.1",)
 
 
 @dataclass
@@ -57,6 +66,7 @@ class Kubelet:
     served: server.Server
     certificate: serving_certificate.ServingCertificate
     logs: dict[tuple[str, str], Log]
+    names: Names
 
     async def run_pod(self, name: str, log: Log) -> str:
         """Creates a pod bound to the node, says it runs, and returns its name. Its container is `main`."""
@@ -106,12 +116,13 @@ async def kubelet(sandbox: controlplane.ControlPlane, request: pytest.FixtureReq
 @asynccontextmanager
 async def a_kubelet(sandbox: controlplane.ControlPlane, node: str) -> AsyncIterator[Kubelet]:
     clock = clocks.SystemClock()
+    names = Names()
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(clients.Client(configs.load(sandbox.kubeconfig_path, environ={})))
         certificate = serving_certificate.ServingCertificate(
             api,
             node,
-            lambda: certificates.Names(dns=(node,), addresses=("127.0.0.1",)),
+            lambda: certificates.Names(dns=(node,), addresses=names.addresses),
             serving_certificate.Settings(approve_own=True),
             clock,
         )
@@ -132,7 +143,7 @@ async def a_kubelet(sandbox: controlplane.ControlPlane, node: str) -> AsyncItera
             await api.create(resources.NODES.path(), node_manifest(node, served.port))
             async with asyncio.timeout(20):
                 await certificate.issued.wait()
-            yield Kubelet(node, api, sandbox, served, certificate, by_container)
+            yield Kubelet(node, api, sandbox, served, certificate, by_container, names)
             for pod, _container in by_container:
                 await api.delete(resources.PODS.path(NAMESPACE, pod), grace_s=0)
             await api.delete(resources.NODES.path(name=node))
