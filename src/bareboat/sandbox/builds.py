@@ -10,6 +10,8 @@ from bareboat.sandbox import processes, programs
 
 MODULES = Path(__file__).parent / "gomodules"
 POLL_S = 0.2
+# A workspace or flags that the user set for other work would change what is built.
+CLEAN_GO = {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly"}
 # Where Go's own installer puts it; not every shell has that on its PATH.
 USUAL_GO = Path("/usr/local/go/bin/go")
 
@@ -57,14 +59,7 @@ async def build(program: programs.Program, *, target: Path, on_tick: Callable[[]
         command,
         folder=MODULES / program.module,
         log_path=log_path,
-        # A workspace or flags that the user set for other work would change what is built.
-        environment={
-            **os.environ,
-            "CGO_ENABLED": "0",
-            "GOWORK": "off",
-            "GOFLAGS": "-mod=readonly",
-            "GOTMPDIR": str(scratch),
-        },
+        environment={**os.environ, **CLEAN_GO, "GOTMPDIR": str(scratch)},
     )
     try:
         while running.exit_code is None:

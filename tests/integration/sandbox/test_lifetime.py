@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,42 @@ def bareboat(settings: sandbox_settings.Settings, *arguments: str) -> subprocess
     environment = {**os.environ, "BAREBOAT_SANDBOX_STATE_FOLDER": str(settings.state_folder)}
     command = [sys.executable, "-m", "bareboat", "sandbox", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, env=environment, check=False)
+
+
+def start_bareboat(settings: sandbox_settings.Settings, *arguments: str) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "BAREBOAT_SANDBOX_STATE_FOLDER": str(settings.state_folder),
+        "PYTHONUNBUFFERED": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "bareboat", "sandbox", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, their children, and so on; what ends meanwhile is left out."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [*children, *(deeper for child in children for deeper in descendants(child))]
+
+
+def wait_for_api_server(settings: sandbox_settings.Settings) -> list[int]:
+    """Waits until a start is half way; returns descriptors of the supervisor and everything below it."""
+    give_up_s = time.monotonic() + DEADLINE_S
+    while not list(settings.state_folder.glob("*/kube-apiserver.log")):
+        assert time.monotonic() < give_up_s, "the start did not get as far as the API server"
+        time.sleep(0.02)
+    supervisor = the_report(settings).owner_pid
+    assert supervisor is not None
+    return watched([supervisor, *descendants(supervisor)])
 
 
 def the_report(settings: sandbox_settings.Settings) -> reports.Report:
@@ -160,15 +197,12 @@ def test_a_detached_sandbox_reports_the_component_that_ended_it(settings: sandbo
     status = bareboat(settings, "status")
     assert status.returncode == 1
     assert "box: etcd was ended by SIGKILL; the end of its log:" in status.stdout
-    assert bareboat(settings, "up", "--name", "box").returncode == 0
-    assert the_report(settings).state == "running"
-    assert bareboat(settings, "down", "--name", "box").returncode == 0
+    assert bareboat(settings, "down", "--name", "box").stdout == "Sandbox 'box' had ended; what it left is removed.\n"
+    assert reports.read_all(settings.state_folder) == []
 
 
 def test_ctrl_c_ends_a_sandbox_in_the_foreground(settings: sandbox_settings.Settings) -> None:
-    environment = {**os.environ, "BAREBOAT_SANDBOX_STATE_FOLDER": str(settings.state_folder), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "bareboat", "sandbox", "up", "--foreground"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as shown:
+    with start_bareboat(settings, "up", "--foreground") as shown:
         assert shown.stdout is not None
         while "Ctrl-C takes it down." not in (line := shown.stdout.readline()):
             assert line, "ended before it was up"
@@ -178,3 +212,33 @@ def test_ctrl_c_ends_a_sandbox_in_the_foreground(settings: sandbox_settings.Sett
     assert shown.returncode == 0
     assert_all_end(gone)
     assert reports.read_all(settings.state_folder) == []
+
+
+def test_ctrl_c_while_it_starts_leaves_nothing(settings: sandbox_settings.Settings) -> None:
+    with start_bareboat(settings, "up") as shown:
+        gone = wait_for_api_server(settings)
+        shown.send_signal(signal.SIGINT)
+        assert shown.stdout is not None
+        assert "interrupted; nothing was left running" in shown.stdout.read()
+    assert shown.returncode == 130
+    assert_all_end(gone)
+    assert reports.read_all(settings.state_folder) == []
+
+
+def test_a_start_whose_starter_is_killed_is_undone(settings: sandbox_settings.Settings) -> None:
+    with start_bareboat(settings, "up") as shown:
+        gone = wait_for_api_server(settings)
+        shown.kill()
+    assert_all_end(gone)
+    assert reports.read_all(settings.state_folder) == []
+
+
+def test_of_two_starts_of_one_name_one_wins(settings: sandbox_settings.Settings) -> None:
+    with start_bareboat(settings, "up") as one, start_bareboat(settings, "up") as other:
+        said = [starter.communicate(timeout=DEADLINE_S)[0] for starter in (one, other)]
+    try:
+        assert sorted([one.returncode, other.returncode]) == [0, 1], said
+        assert sum("sandbox 'default' is already up, owned by process" in text for text in said) == 1
+        assert the_report(settings).state == "running"
+    finally:
+        assert bareboat(settings, "down").returncode == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import rich.console
+from tests.unit.sandbox import conftest
 from typer.testing import CliRunner
 
 from bareboat.cli import sandbox
@@ -122,3 +123,16 @@ def test_progress_away_from_a_terminal_is_a_line_per_step_and_one_now_and_then(s
         "Building etcd (1 of 2), 0:30 so far; only needed this once",
         "Downloading kubectl (2 of 2, 50% of it), 1:23 so far; only needed this once",
     ]
+
+
+@pytest.mark.usefixtures("root", "on_path")
+def test_up_without_any_way_to_the_programs_is_one_sentence_and_exit_code_1(
+    said: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for variable in ("KUBERNETES_URL", "ETCD_URL"):
+        monkeypatch.setenv(f"BAREBOAT_SANDBOX_{variable}", conftest.REFUSED)
+    assert run("up") == (1, "")
+    (looked, sentence) = said.getvalue().splitlines()
+    assert looked == "Looking for a release of etcd (1 of 5), 0:00 so far; only needed this once"
+    assert sentence.startswith("bareboat sandbox: install Go 1.26 or newer")

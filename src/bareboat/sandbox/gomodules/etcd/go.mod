@@ -1,4 +1,5 @@
 // Pins the etcd that the sandbox builds when no binary is at hand.
+// To move on: change the versions here and in sandbox/programs.py, then run `go mod tidy` in this folder.
 module bareboat.dev/tools/etcd
 
 go 1.26.0

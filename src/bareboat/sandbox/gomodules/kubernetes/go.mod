@@ -1,5 +1,6 @@
 // Pins the source that the sandbox's control plane is built from when no binaries are at hand.
 // k8s.io/kubernetes replaces its staging modules by folders of its own tree, so each is replaced here by its release.
+// To move on: change the versions here and in sandbox/programs.py, then run `go mod tidy` in this folder.
 module bareboat.dev/tools/kubernetes
 
 go 1.26.0
