@@ -116,12 +116,7 @@ class PolledLog:
             raise _for_people(error) from error
         if options.follow:
             return self._follow(text, ended_s)
-        return self._once(text, ended_s)
-
-    async def _once(self, text: str, ended_s: float | None) -> logs.Lines:
-        finished, last = _finished(text)
-        for line in self._lines([*finished, last] if last else finished, ended_s):
-            yield line
+        return whole(text, self._time_s(ended_s))
 
     async def _follow(self, text: str, ended_s: float | None) -> logs.Lines:
         reader = _Reader(self._settings.window_lines)
@@ -134,7 +129,8 @@ class PolledLog:
         pause = backoff.Backoff(self._settings.first_pause_s, self._settings.longest_pause_s)
         while not self._drained(ended_s):
             await self._clock.sleep(self._settings.first_pause_s if ended_s is not None else pause.next_s())
-            ended_s = self._ended_s()
+            # The first answer counts: one that moves on with the clock would keep the follower here for ever.
+            ended_s = self._ended_s() if ended_s is None else ended_s
             new, failure = await self._poll(reader)
             if new:
                 pause.reset()
@@ -176,9 +172,25 @@ class PolledLog:
             window = min(window * 4, self._settings.widest_window_lines)
 
     def _lines(self, texts: Sequence[str], ended_s: float | None) -> list[logs.LogLine]:
+        return _stamped(texts, self._time_s(ended_s))
+
+    def _time_s(self, ended_s: float | None) -> float:
         now_s = self._clock.now_s()
-        time_ns = int(min(now_s, ended_s if ended_s is not None else now_s) * logs.NS)
-        return [logs.LogLine(time_ns, text.encode(errors="replace")) for text in texts]
+        return now_s if ended_s is None else min(now_s, ended_s)
+
+
+async def whole(text: str, time_s: float) -> logs.Lines:
+    """A log that will not grow any more, such as one kept from a machine that is gone: ends at once for followers too.
+
+    `time_s` (Unix seconds) stands for the time of every line: that of the container's end, if it is known.
+    """
+    finished, last = _finished(text)
+    for line in _stamped([*finished, last] if last else finished, time_s):
+        yield line
+
+
+def _stamped(texts: Sequence[str], time_s: float) -> list[logs.LogLine]:
+    return [logs.LogLine(int(time_s * logs.NS), text.encode(errors="replace")) for text in texts]
 
 
 class _Reader:

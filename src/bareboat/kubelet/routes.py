@@ -34,7 +34,8 @@ class Handlers:
 
     `pods` and `running_pods` give whole Pod objects of this node (dicts, structs or raw JSON that msgspec encodes),
     `has_pod` says whether (namespace, name, uid or None) is one of them, `stats_summary` raises nothing (None when no
-    figures can be had), `metrics` is Prometheus text, `trouble` a sentence when the pod loop is stuck (else None).
+    figures can be had), `metrics` and `probe_metrics` are Prometheus text (nothing is a valid one), `trouble` is a
+    sentence when the pod loop is stuck (else None).
     """
 
     container_logs: logs.ContainerLogs
@@ -43,6 +44,7 @@ class Handlers:
     running_pods: Callable[[], Awaitable[Sequence[Any]]] = _nothing
     stats_summary: Callable[[], Awaitable[stats.Summary | None]] | None = None
     metrics: Callable[[], bytes] = bytes
+    probe_metrics: Callable[[], bytes] = bytes
     configuration: Mapping[str, Any] = field(default_factory=dict)
     trouble: Callable[[], str | None] = _well
 
@@ -74,7 +76,7 @@ class Routes:
         _add(router, "GET", "/metrics", self._metrics)
         _add(router, "GET", "/metrics/resource", self._resource_metrics)
         _add(router, "GET", "/metrics/cadvisor", self._cadvisor_metrics)
-        _add(router, "GET", "/metrics/probes", _no_metrics)
+        _add(router, "GET", "/metrics/probes", self._probe_metrics)
         _add(router, "GET", "/configz", self._configz)
         _add(router, "GET", "/logs", _no_node_logs, tree=True)
         _add(router, "GET", "/debug/pprof", _no_profiling, tree=True)
@@ -140,6 +142,9 @@ class Routes:
     async def _metrics(self, _request: web.Request) -> web.StreamResponse:
         return web.Response(body=self._handlers.metrics(), headers={"Content-Type": stats.PLAIN_TEXT})
 
+    async def _probe_metrics(self, _request: web.Request) -> web.StreamResponse:
+        return web.Response(body=self._handlers.probe_metrics(), headers={"Content-Type": stats.PLAIN_TEXT})
+
     async def _resource_metrics(self, _request: web.Request) -> web.StreamResponse:
         return _exposition(stats.resource_text(await self._figures()))
 
@@ -162,11 +167,6 @@ def _add(router: web.UrlDispatcher, method: str, path: str, handler: Handler, *,
 
 async def _ok(_request: web.Request) -> web.StreamResponse:
     return _text("ok")
-
-
-async def _no_metrics(_request: web.Request) -> web.StreamResponse:
-    # No probe is run by this node, so there is nothing to count: an empty exposition is a valid one.
-    return _exposition("")
 
 
 async def _no_node_logs(_request: web.Request) -> web.StreamResponse:

@@ -35,6 +35,10 @@ class Settings:
     endpoints: routes.Settings = field(default_factory=routes.Settings)
 
 
+class CannotListen(Exception):
+    """The address is taken, not of this machine, or forbidden. The text says which and what to do."""
+
+
 class Server:
     """An async context manager: listens inside, and on leaving ends log streams cleanly and closes the rest."""
 
@@ -61,9 +65,9 @@ class Server:
         self.port = self._settings.port
 
     async def __aenter__(self) -> Self:
-        await self._runner.setup()
         settings = self._settings
-        listening = socket.create_server((settings.host, settings.port), family=_family(settings.host), backlog=512)
+        listening = _listen(settings.host, settings.port)
+        await self._runner.setup()
         self.port = listening.getsockname()[1]
         server = self._runner.server
         assert server is not None
@@ -140,5 +144,13 @@ def _guard(authenticator: authn.Authenticator, authorizer: authz.Authorizer) -> 
     return guard
 
 
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+def _listen(host: str, port: int) -> socket.socket:
+    ipv6 = ":" in host
+    family = socket.AF_INET6 if ipv6 else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=512, dualstack_ipv6=host == "::")
+    except OSError as error:
+        raise CannotListen(
+            f"the kubelet API can't listen on {host} port {port}: {error.strerror or error}; end what listens there"
+            " (a kubelet of this machine?) or choose another port"
+        ) from error

@@ -28,6 +28,7 @@ SIGNER = "kubernetes.io/kubelet-serving"
 USAGES = ("digital signature", "server auth")
 RENEW_AT = 0.8
 CHECK_S = 10.0
+NAMES_CHECK_S = 2.0
 ISSUE_TIMEOUT_S = 15 * 60.0
 _REQUESTS = resources.CERTIFICATE_SIGNING_REQUESTS
 _WHOAMI = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
@@ -166,7 +167,7 @@ class ServingCertificate:
             if self._names() != self._shown_for:
                 log.info("kubelet.names_changed", node=self._node_name, names=self._names())
                 return
-            await self._clock.sleep(min(CHECK_S, max(renew_at_s - self._clock.now_s(), 0.1)))
+            await self._clock.sleep(min(NAMES_CHECK_S, max(renew_at_s - self._clock.now_s(), 0.1)))
 
     async def _obtain(self) -> tls.KeyChain:
         """Asks, approves if it may, waits. Raises `NotIssued` or a `kube.errors.KubeError`."""

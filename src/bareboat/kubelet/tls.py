@@ -69,7 +69,7 @@ class Tls:
         # SPDY upgrades live in HTTP/1.1 only.
         context.set_alpn_protocols(["http/1.1"])
         # A resumed session would bring its old client certificate past a changed client CA.
-        context.options |= ssl.OP_NO_TICKET
+        context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
         context.num_tickets = 0
         try:
             with _as_file(chain.certificate_pem) as certificate_path, _as_file(chain.key_pem) as key_path:

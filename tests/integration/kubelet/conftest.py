@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,9 @@ from bareboat.sandbox import controlplane
 
 NAMESPACE = "default"
 START_S = 1_790_000_000
+
+
+Source = Callable[[logs.LogOptions], Awaitable[logs.Lines]]
 
 
 @dataclass
@@ -65,10 +68,10 @@ class Kubelet:
     sandbox: controlplane.ControlPlane
     served: server.Server
     certificate: serving_certificate.ServingCertificate
-    logs: dict[tuple[str, str], Log]
+    sources: dict[tuple[str, str], Source]
     names: Names
 
-    async def run_pod(self, name: str, log: Log) -> str:
+    async def run_pod(self, name: str, log: Source) -> str:
         """Creates a pod bound to the node, says it runs, and returns its name. Its container is `main`."""
         pod = {
             "apiVersion": "v1",
@@ -84,7 +87,7 @@ class Kubelet:
         running = {"name": "main", "image": "any", "imageID": "", "ready": True, "restartCount": 0}
         status = {"phase": "Running", "containerStatuses": [{**running, "state": {"running": {}}}]}
         await self.api.patch(resources.PODS.path(NAMESPACE, name, "status"), {"status": status})
-        self.logs[name, "main"] = log
+        self.sources[name, "main"] = log
         return name
 
     async def kubectl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -126,7 +129,7 @@ async def a_kubelet(sandbox: controlplane.ControlPlane, node: str) -> AsyncItera
             serving_certificate.Settings(approve_own=True),
             clock,
         )
-        by_container: dict[tuple[str, str], Log] = {}
+        by_container: dict[tuple[str, str], Source] = {}
         served = server.Server(
             handlers(node, by_container),
             tls=certificate.tls,
@@ -166,7 +169,7 @@ def node_manifest(name: str, port: int) -> dict[str, Any]:
     }
 
 
-def handlers(node: str, by_container: dict[tuple[str, str], Log]) -> routes.Handlers:
+def handlers(node: str, by_container: dict[tuple[str, str], Source]) -> routes.Handlers:
     async def container_logs(namespace: str, pod: str, container: str, options: logs.LogOptions) -> logs.Lines:
         log = by_container.get((pod, container))
         if namespace != NAMESPACE or log is None:

@@ -5,7 +5,9 @@ import time
 
 from tests.integration.kubelet import conftest
 
-from bareboat.kubelet import logs
+from bareboat.kubelet import logs, polled_logs
+from bareboat.plumbing import clock as clocks
+from bareboat.sandbox import controlplane
 
 
 async def test_kubectl_logs_shows_all_lines(kubelet: conftest.Kubelet) -> None:
@@ -60,6 +62,39 @@ async def test_a_follower_that_goes_away_closes_its_source(kubelet: conftest.Kub
     follower.kill()
     await follower.wait()
     await asyncio.wait_for(log.closed.wait(), 10)
+
+
+async def test_stopping_the_server_ends_kubectl_without_an_error(sandbox: controlplane.ControlPlane) -> None:
+    async with conftest.a_kubelet(sandbox, "kubelet-that-stops") as kubelet:
+        log = conftest.Log(conftest.written("first"), asyncio.Queue())
+        pod = await kubelet.run_pod("stopping", log)
+        follower = await kubelet.start_kubectl("logs", "-f", pod)
+        assert follower.stdout is not None
+        assert await asyncio.wait_for(follower.stdout.readline(), 20) == b"first\n"
+    assert await asyncio.wait_for(follower.communicate(), 20) == (b"", b"")
+    assert log.closed.is_set()
+
+
+async def test_a_log_of_a_cloud_without_a_stream_is_followed(kubelet: conftest.Kubelet) -> None:
+    written, ended_s = ["old 1", "old 2"], None
+
+    async def fetch(tail: int | None) -> str:
+        return "".join(f"{line}\n" for line in (written if tail is None else written[-tail:]))
+
+    settings = polled_logs.Settings(first_pause_s=0.05, drain_s=0.2)
+    polled = polled_logs.PolledLog(fetch, lambda: ended_s, clocks.SystemClock(), settings)
+    pod = await kubelet.run_pod("polled", polled.open)
+    done = await kubelet.kubectl("logs", "--tail=1", pod)
+    assert done.stdout == "old 2\n"
+    follower = await kubelet.start_kubectl("logs", "-f", "--tail=1", pod)
+    assert follower.stdout is not None
+    assert await asyncio.wait_for(follower.stdout.readline(), 20) == b"old 2\n"
+    for number in range(3):
+        written.append(f"new {number}")
+        assert await asyncio.wait_for(follower.stdout.readline(), 20) == f"new {number}\n".encode()
+    ended_s = time.time()
+    assert await asyncio.wait_for(follower.communicate(), 20) == (b"", b"")
+    assert follower.returncode == 0
 
 
 async def test_kubectl_shows_why_there_is_no_log(kubelet: conftest.Kubelet) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import aiohttp
 import pytest
 import trustme
+import yarl
 from tests.unit.kubelet import serving
 
 from bareboat.kube import errors
@@ -175,12 +176,38 @@ async def test_yes_is_remembered_for_five_minutes_and_no_for_half_a_minute() -> 
         ("PATCH", "/x", "patch", ("proxy",)),
         ("DELETE", "/x", "delete", ("proxy",)),
         ("BREW", "/x", "", ("proxy",)),
+        ("GET", "//metrics", "get", ("metrics",)),
     ],
 )
 def test_each_path_is_guarded_by_its_subresource(
     method: str, path: str, verb: str, subresources: tuple[str, ...]
 ) -> None:
     assert authz.Action.of(method, path) == authz.Action(verb, subresources)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//containerLogs/default/p/c",
+        "/metrics/../containerLogs/default/p/c",
+        "/metrics/%2e%2e/containerLogs/default/p/c",
+        "/metrics%2f..%2fcontainerLogs/default/p/c",
+        "/healthz/..%2fcontainerLogs/default/p/c",
+        "/%63ontainerLogs/default/p/c",
+    ],
+)
+async def test_no_spelling_of_a_path_slips_past_the_right_it_needs(path: str) -> None:
+    async def container_logs(_namespace: str, _pod: str, _container: str, _options: logs.LogOptions) -> logs.Lines:
+        pytest.fail("the log was opened")
+
+    reviewer = serving.Reviewer(allowed={("admin", "get", finer) for finer in ("metrics", "healthz", "stats", "pods")})
+    served_handlers = serving.handlers(container_logs=container_logs)
+    async with (
+        serving.served(served_handlers, reviewer=reviewer, authorization=WEBHOOK) as api,
+        api.client() as session,
+        session.get(yarl.URL(api.url(path), encoded=True)) as answer,
+    ):
+        assert answer.status in (403, 404)
 
 
 def test_a_wrong_authorization_mode_is_refused_with_what_is_allowed() -> None:

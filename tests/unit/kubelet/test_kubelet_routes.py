@@ -11,7 +11,7 @@ import prometheus_client
 import pytest
 from tests.unit.kubelet import serving
 
-from bareboat.kubelet import logs, routes, stats
+from bareboat.kubelet import authn, authz, logs, routes, server, stats
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/healthz/ping", "/healthz/log", "/healthz/syncloop"])
@@ -261,3 +261,17 @@ def _source(lines: Any) -> logs.ContainerLogs:
         return opened
 
     return container_logs
+
+
+async def test_a_port_that_is_taken_is_said_in_words() -> None:
+    async with serving.served() as api:
+        taken = server.Settings(host="127.0.0.1", port=api.server.port)
+        second = server.Server(
+            serving.handlers(),
+            tls=api.tls,
+            authenticator=authn.Authenticator(api.reviewer, authn.Settings(), api.clock),
+            authorizer=authz.Authorizer(api.reviewer, "n", authz.Settings(), api.clock),
+            settings=taken,
+        )
+        with pytest.raises(server.CannotListen, match=f"127.0.0.1 port {api.server.port}: .*choose another port"):
+            await second.__aenter__()

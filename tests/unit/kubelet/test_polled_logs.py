@@ -298,6 +298,18 @@ async def test_lines_of_an_ended_container_are_not_younger_than_its_end() -> Non
     assert follower.times_s == [cloud.ended_s]
 
 
+async def test_an_end_that_moves_with_the_clock_ends_the_follower_all_the_same() -> None:
+    cloud, clock = CloudLog("one\n"), clocks.ManualClock()
+    log = polled_logs.PolledLog(cloud.fetch, clock.now_s, clock)
+
+    async def read() -> list[logs.LogLine | logs.Mark]:
+        return [line async for line in await log.open(logs.LogOptions(follow=True))]
+
+    task = asyncio.create_task(read(), name="test.follower")
+    await clock.advance(60)
+    assert len(await asyncio.wait_for(task, 5)) == 2
+
+
 async def test_a_quiet_log_is_polled_less_and_less() -> None:
     cloud = CloudLog("one\n")
     follower = Follower(cloud)

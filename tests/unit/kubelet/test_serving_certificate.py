@@ -208,7 +208,7 @@ async def test_a_new_address_gets_a_new_certificate_within_seconds() -> None:
     async with kept() as node:
         await node.clock.advance(1)
         node.names = certificates.Names(dns=("virt-1",), addresses=("10.0.0.8",))
-        await node.clock.advance(serving_certificate.CHECK_S + 1)
+        await node.clock.advance(serving_certificate.NAMES_CHECK_S + 1)
         csr = x509.load_pem_x509_csr(base64.b64decode(node.signer.requests[-1]["spec"]["request"]))
         names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         assert [str(name.value) for name in names] == ["virt-1", "10.0.0.8"]
