@@ -156,7 +156,7 @@ class Api:
             self._session = None
 
     async def _read(self, route: routes.Route, subject: str, query: Mapping[str, Any] | None, body: Any) -> bytes:
-        pauses = backoff.Backoff(0.2, 5.0)
+        pauses = backoff.Backoff(0.5, 5.0)
         limiter = self._limiters.get(route.name)
         for attempt in range(1, self._tries + 1):
             if limiter is not None:

@@ -22,9 +22,9 @@ _CREDIT = ("insufficient_credit", "lacks credit", "insufficient credit", "missin
 _KEY = ("auth_error", "not_authorized", "invalid user key", "session expired", "requires login")
 _TOO_OFTEN = ("too frequent", "rate_limit_exceeded")
 _NO_INSTANCE = ("no_such_instance", "not_found", "invalid_id", "invalid_instance_id")
+# Not `invalid_args`, which is said of offers and machines too, and has been said of creates that went through.
 _OUR_FAULT = frozenset(
     {
-        "invalid_args",
         "invalid_request",
         "invalid_price",
         "invalid_image",
@@ -132,7 +132,7 @@ def _of_refused_rent(failure: Failure) -> errors.CloudError:
     if failure.status == 403 and failure.code == "invalid_args":
         # A host's account may not rent certain machines (error 403/3586): another offer can do.
         return errors.OfferGone(CLOUD, f"this machine is not for this account: {failure.text}")
-    if failure.code in _OUR_FAULT or failure.status == 422:
+    if failure.status == 422 or (failure.status >= 400 and failure.code in _OUR_FAULT):
         return errors.LaunchRefused(CLOUD, f"refused the launch: {failure.text}")
     if failure.status in (404, 410):
         return errors.OfferGone(CLOUD, f"the offer is gone: {failure.text}")
