@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from tests.integration.machines import conftest as parts
 
-from bareboat.simulation.machines import forked, machine
+from bareboat.simulation.machines import forked, machine, plans
 
 
 @pytest.mark.parametrize(
@@ -227,6 +227,13 @@ async def test_images_that_serve_answer(
     made = await machines.start(machine.MachineSpec(image=parts.an_image(reference), ports=[(port, "tcp")]))
     assert answer in await parts.fetch(parts.url_of(made, port, path))
     assert (await made.stop(5)).code == 0
+
+
+async def test_computer_without_a_system_python_lends_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "_SYSTEM_PYTHONS", ())
+    async with forked.ForkedMachines() as machines:
+        status, text = await parts.output_of(machines, parts.a_shell("/opt/sim/bin/python3 -c 'import ssl; print(42)'"))
+    assert (status.code, text) == (0, "42\n")
 
 
 async def test_busybox_image_has_busybox_and_nothing_else(machines: forked.ForkedMachines) -> None:

@@ -2,12 +2,13 @@
 
 import contextlib
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 from bareboat.simulation import images
-from bareboat.simulation.machines import machine, plans
+from bareboat.simulation.machines import forked, machine, plans
 
 IMAGE = images.Image(
     name="x:latest", digest="", entrypoint=("entry",), cmd=("cmd",), env={"A": "image", "B": "image"}, user="1000"
@@ -61,6 +62,12 @@ def test_files_of_the_spec_lie_over_those_of_the_image() -> None:
     image = images.Image(name="x", digest="", files={"/a": "#!/bin/sh\n", "/b": "text"})
     spec = machine.MachineSpec(image=image, files={"/b": machine.File(b"own", 0o600)})
     assert a_plan(spec)["files"] == {"/a": ["IyEvYmluL3NoCg==", 0o755], "/b": ["b3du", 0o600]}
+
+
+async def test_other_systems_are_told_that_machines_need_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(machine.Unavailable, match="this is darwin; run the simulator on Linux, or without machines"):
+        await forked.ForkedMachines().__aenter__()
 
 
 @pytest.mark.parametrize(("code", "number"), [(0, None), (3, None), (137, 9), (143, 15), (255, None)])

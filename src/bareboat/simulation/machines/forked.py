@@ -15,10 +15,10 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import bareboat
-from bareboat.simulation.machines import logs, machine, plans
+from bareboat.simulation.machines import control, logs, machine, plans
 
 _PREFIX = "bareboat-machines-"
 _READY_S = 30.0
@@ -34,78 +34,17 @@ _NO_BUSYBOX = "images of busybox alone (busybox, alpine) have this computer's pr
 _AT_ONCE = 8
 
 
-class _Control(asyncio.Protocol):
-    """One machine's control socket: commands out, events in."""
-
-    def __init__(self) -> None:
-        self.status: machine.ExitStatus | None = None
-        self.ended = asyncio.Event()
-        self.closed = asyncio.Event()
-        self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._transport: asyncio.Transport | None = None
-        self._received = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        *lines, self._received = (self._received + data).split(b"\n")
-        for line in lines:
-            self._take(json.loads(line))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.ended.is_set():
-            self._end(machine.ExitStatus(137, reason="the machine was taken down"))
-        self._answer("the machine's monitor ended without a word")
-        self.closed.set()
-
-    def send(self, message: Mapping[str, Any]) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(json.dumps(message).encode() + b"\n")
-
-    def hang_up(self) -> None:
-        """Has the monitor take everything down; `closed` is set when it is gone."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def expect_answer(self) -> None:
-        self.ended.clear()
-        self.status = None
-        self.answer = asyncio.get_running_loop().create_future()
-
-    def _take(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "failed":
-            self._answer(event["reason"])
-            return
-        if event["event"] == "ended":
-            self._end(machine.ExitStatus(event["code"], event["oom"], event["reason"]))
-        self._answer("")
-
-    def _end(self, status: machine.ExitStatus) -> None:
-        self.status = status
-        self.ended.set()
-
-    def _answer(self, reason: str) -> None:
-        if not self.answer.done():
-            self.answer.set_result(reason)
-
-
 class ForkedMachine:
     """See `machine.Machine`."""
 
     def __init__(
         self,
-        control: _Control,
+        link: control.Control,
         host_ports: Mapping[machine.Port, int],
         log_path: Path,
         forget: Callable[["ForkedMachine"], None],
     ) -> None:
-        self._control = control
+        self._link = link
         self._forget = forget
         self._host_ports = dict(host_ports)
         self._log_path = log_path
@@ -118,31 +57,31 @@ class ForkedMachine:
 
     @property
     def exit_status(self) -> machine.ExitStatus | None:
-        status = self._control.status
+        status = self._link.status
         if status is not None and self._oom_injected:
             return machine.ExitStatus(status.code, True, status.reason)
         return status
 
     async def wait(self) -> machine.ExitStatus:
         while (status := self.exit_status) is None:
-            await self._control.ended.wait()
+            await self._link.ended.wait()
         return status
 
     async def start(self) -> None:
-        if self._removed or self._control.closed.is_set():
+        if self._removed or self._link.closed.is_set():
             raise machine.MachineError("the machine has been removed; it can't be started again")
-        if self._control.status is None:
+        if self._link.status is None:
             return
         self._oom_injected = False
-        self._control.expect_answer()
-        self._control.send({"do": "start"})
+        self._link.expect_answer()
+        self._link.send({"do": "start"})
         await self.started()
 
     async def started(self) -> None:
         """Waits for the word of the monitor; a machine that could not be made is an error, not an end."""
         try:
             async with asyncio.timeout(_ANSWER_S):
-                reason = await self._control.answer
+                reason = await self._link.answer
         except TimeoutError:
             reason = f"it was not up after {_ANSWER_S:.0f} s; this computer is too busy, or short of memory"
         if reason:
@@ -150,7 +89,7 @@ class ForkedMachine:
 
     async def stop(self, grace_s: float = 10.0) -> machine.ExitStatus:
         if self.exit_status is None:
-            self._control.send({"do": "signal", "number": 15})
+            self._link.send({"do": "signal", "number": 15})
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
                     return await self.wait()
@@ -159,18 +98,18 @@ class ForkedMachine:
     async def kill(self, *, oom: bool = False) -> machine.ExitStatus:
         if self.exit_status is None:
             self._oom_injected = oom
-            self._control.send({"do": "signal", "number": 9})
+            self._link.send({"do": "signal", "number": 9})
         async with asyncio.timeout(_ANSWER_S):
             return await self.wait()
 
     async def remove(self) -> None:
         self._removed = True
-        self._control.hang_up()
+        self._link.hang_up()
         try:
             async with asyncio.timeout(_ANSWER_S):
-                await self._control.closed.wait()
+                await self._link.closed.wait()
         finally:
-            self._control.abort()
+            self._link.abort()
             self._forget(self)
         for path in (self._log_path, logs.older(self._log_path)):
             await asyncio.to_thread(path.unlink, missing_ok=True)
@@ -309,21 +248,21 @@ class ForkedMachines:
         with contextlib.ExitStack() as handed_over:
             handed_over.enter_context(theirs)
             bound = plans.bind(spec.ports, handed_over)
-            control = _Control()
-            await asyncio.get_running_loop().create_connection(lambda: control, sock=ours)
-            made = ForkedMachine(control, bound.host_ports, log_path, self._machines.discard)
+            link = control.Control()
+            await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
+            made = ForkedMachine(link, bound.host_ports, log_path, self._machines.discard)
             try:
                 files = [theirs.fileno(), *(listener.fileno() for listener in bound.listeners)]
                 socket.send_fds(requests, [b"m"], files)
-                control.send(plans.plan(spec, bound, log_path, self._host, number))
+                link.send(plans.plan(spec, bound, log_path, self._host, number))
                 # From here the monitor holds them; ours would keep ports open after the machine's end.
                 handed_over.close()
                 await made.started()
             except OSError as error:
-                control.abort()
+                link.abort()
                 raise machine.MachineError(f"the machines' parent can't be reached: {error.strerror}") from error
             except BaseException:
-                control.abort()
+                link.abort()
                 raise
         self._machines.add(made)
         return made

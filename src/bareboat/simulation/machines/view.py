@@ -20,6 +20,13 @@ _HOST_ETC_DIRS = ("alternatives", "ssl", "pki", "ca-certificates")
 _HOST_ETC_FILES = ("ld.so.cache", "mime.types", "localtime", "bash.bashrc")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _PROFILE = 'PATH="$PATH:/opt/sim/bin"\nexport PATH\n'
+# A Python that was built elsewhere looks for its library where it was built.
+_PYTHON = """\
+#!/bin/sh
+LD_LIBRARY_PATH=/opt/sim/python/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH
+exec /opt/sim/python/bin/python3 "$@"
+"""
 _PASSWD = (
     "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/usr/sbin:/usr/sbin/nologin\nwww-data:x:33:33::/var/www:/usr/sbin/nologin\n"
     "nginx:x:101:101::/nonexistent:/bin/false\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
@@ -109,7 +116,8 @@ def _folders(plan: Plan) -> None:
     for path in plan["folders"]:
         Path(path).mkdir(parents=True, exist_ok=True)
     if plan["python"]:
-        Path("/opt/sim/bin/python3").symlink_to("/opt/sim/python/bin/python3")
+        Path("/opt/sim/bin/python3").write_text(_PYTHON)
+        Path("/opt/sim/bin/python3").chmod(0o755)
 
 
 def _etc_of_host(plan: Plan) -> None:
@@ -149,8 +157,9 @@ def _devices() -> None:
         (dev / name).mkdir(exist_ok=True)
     (dev / "shm").chmod(0o1777)
     for name in _DEVICES:
-        (dev / name).touch()
-        ns.bind(f"/dev/{name}", f"{dev}/{name}")
+        if Path("/dev", name).exists():
+            (dev / name).touch()
+            ns.bind(f"/dev/{name}", f"{dev}/{name}")
     ns.mount("devpts", f"{dev}/pts", "devpts", ns.MS_NOSUID | ns.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
     for name, target in (
         ("ptmx", "pts/ptmx"),
