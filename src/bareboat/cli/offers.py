@@ -19,9 +19,10 @@ import rich.text
 import typer
 import yaml
 
+from bareboat import settings
 from bareboat.clouds import discovery
 from bareboat.core import cloud as clouds
-from bareboat.core import errors, matching, needs, ranking, regions, scoring
+from bareboat.core import errors, matching, needs, offers, ranking, regions, scoring
 from bareboat.fleet import broker, latency
 from bareboat.plumbing import clock as clocks
 from bareboat.workload import annotations, selection
@@ -30,6 +31,7 @@ from bareboat.workload import pod as pods
 
 WATCH_EVERY_S = 15.0
 SEARCH_TIMEOUT_S = 120.0
+NEAR_MISS_PRICE = 1.5
 
 out = rich.console.Console()
 err = rich.console.Console(stderr=True)
@@ -122,26 +124,33 @@ class _Look:
             out.print(self._shown(made))
 
     async def repeat(self, every_s: float) -> None:
+        """Trouble with a cloud is told and does not end it."""
         opened = _open(self._wanted.clouds, self._clock)
         try:
-            with rich.live.Live(console=out, auto_refresh=False, screen=False) as live:
+            with rich.live.Live(console=out, auto_refresh=False) as live:
                 while True:
-                    made = await self._ranked(opened)
-                    if self._as_json:
-                        sys.stdout.write(json.dumps(as_json(made, self._limit)) + "\n")
-                        sys.stdout.flush()
-                    elif out.is_terminal:
-                        live.update(self._shown(made), refresh=True)
+                    try:
+                        made = await self._ranked(opened)
+                    except (errors.CloudError, TimeoutError) as trouble:
+                        _fail(str(trouble) or f"no answer within {SEARCH_TIMEOUT_S:.0f} s")
                     else:
-                        out.print(self._shown(made))
+                        self._show_again(made, live)
                     await self._clock.sleep(every_s)
         finally:
             await _close(opened)
 
+    def _show_again(self, made: ranking.Ranking, live: rich.live.Live) -> None:
+        if self._as_json:
+            sys.stdout.write(json.dumps(as_json(made, self._limit)) + "\n")
+            sys.stdout.flush()
+        elif out.is_terminal:
+            live.update(self._shown(made), refresh=True)
+        else:
+            out.print(self._shown(made))
+
     async def _ranked(self, opened: Sequence[clouds.Cloud]) -> ranking.Ranking:
-        joined = matching.joined(self._wanted, self._chosen.rules)
         async with asyncio.timeout(SEARCH_TIMEOUT_S):
-            answers = await asyncio.gather(*(cloud.search(joined) for cloud in opened), return_exceptions=True)
+            answers = await asyncio.gather(*(self._search(cloud) for cloud in opened), return_exceptions=True)
         failures = [answer for answer in answers if isinstance(answer, BaseException)]
         for failure in failures:
             if not isinstance(failure, errors.CloudError) or len(failures) == len(answers):
@@ -151,6 +160,31 @@ class _Look:
         now = matching.Situation(now_s=self._clock.now_s())
         now = await self._latencies(found, self._wanted, self._chosen, now)
         return ranking.rank(found, self._wanted, self._chosen.rules, self._chosen.weights, now)
+
+    async def _search(self, cloud: clouds.Cloud) -> list[offers.Offer]:
+        """What fits, and what nearly does: a cloud asked only for what fits keeps quiet about the rest."""
+        narrow = matching.joined(self._wanted, self._chosen.rules)
+        most = narrow.max_usd_per_hour
+        wide = dataclasses.replace(
+            narrow,
+            max_usd_per_hour=None if most is None else most * NEAR_MISS_PRICE,
+            min_reliability=None,
+            min_inet_down_mbps=None,
+            min_duration_s=None,
+            verified_only=False,
+        )
+        found = {offer.id: offer for offer in await self._patiently(cloud, narrow)}
+        around = {offer.id: offer for offer in await self._patiently(cloud, wide)}
+        return list({**around, **found}.values())
+
+    async def _patiently(self, cloud: clouds.Cloud, asked: needs.Needs) -> Sequence[offers.Offer]:
+        while True:
+            try:
+                return await cloud.search(asked)
+            except errors.Throttled as busy:
+                pause_s = max(1.0, busy.after_s)
+                _fail(f"{busy}; asking again in {pause_s:.0f} s")
+                await self._clock.sleep(pause_s)
 
     def _shown(self, made: ranking.Ranking) -> rich.console.Group:
         parts: list[rich.console.RenderableType] = []
@@ -251,12 +285,13 @@ def _from_file(path: Path) -> needs.Needs:
     except yaml.YAMLError as wrong:
         mark = getattr(wrong, "problem_mark", None)
         raise BadInput(f"{path}{f', line {mark.line + 1},' if mark else ''} is not YAML") from None
+    defaults = settings.read(settings.Renting).defaults()
     for document in documents:
         template = _pod_in(document)
         if template is not None:
             try:
                 pod = msgspec.convert(template, pods.Pod, strict=False)
-                return pod_needs.from_pod(pod, pod_needs.Defaults())
+                return pod_needs.from_pod(pod, defaults)
             except (msgspec.ValidationError, annotations.Invalid) as wrong:
                 raise BadInput(f"{path}: {wrong}") from None
     raise BadInput(f"{path} holds no Pod and nothing with a pod template")

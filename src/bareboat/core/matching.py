@@ -156,11 +156,12 @@ def reasons(offer: offers.Offer, in_force: Sequence[Limit]) -> tuple[Reason, ...
 
 
 def near_names(wanted: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """GPU names among `known` that a misspelt one of `wanted` may have meant."""
+    """GPU names among `known` that a misspelt or shortened one of `wanted` may have meant: `H100` for `H100 SXM`."""
     by_canonical = {needs.canonical_gpu(name): name for name in known}
     near: dict[str, None] = {}
-    for name in wanted:
-        for match in difflib.get_close_matches(needs.canonical_gpu(name), list(by_canonical), n=2, cutoff=0.75):
+    for name in map(needs.canonical_gpu, wanted):
+        longer = [other for other in by_canonical if len(name) > 2 and name in other]
+        for match in longer or difflib.get_close_matches(name, list(by_canonical), n=2, cutoff=0.75):
             near[by_canonical[match]] = None
     return tuple(near)
 
