@@ -27,7 +27,7 @@ class Limiter:
     ) -> None:
         self._clock = clock
         self._calls = calls
-        self._per_s = per_s * 1.02 + 0.02
+        self._per_s = _with_margin(per_s)
         self._penalty_s = penalty_s
         self._longest_penalty_s = longest_penalty_s
         self._sent_s: collections.deque[float] = collections.deque(maxlen=calls)
@@ -56,8 +56,8 @@ class Limiter:
 
         `threshold_s` is the interval that the refusal named, if it named one: a larger one than known replaces it.
         """
-        if threshold_s * 1.02 + 0.02 > self._per_s / self._calls:
-            self._calls, self._per_s = 1, min(threshold_s, self._longest_penalty_s) * 1.02 + 0.02
+        if _with_margin(threshold_s) > self._per_s / self._calls:
+            self._calls, self._per_s = 1, _with_margin(min(threshold_s, self._longest_penalty_s))
             self._sent_s = collections.deque(self._sent_s, maxlen=1)
         penalty_s = max(self._per_s / self._calls, self._penalty_s * 2.0 ** min(self._refusals, 10))
         penalty_s = min(penalty_s, self._longest_penalty_s) * (1 + random.uniform(0.0, 0.1))
@@ -74,3 +74,7 @@ class Limiter:
         if len(self._sent_s) == self._calls:
             free_at_s = max(free_at_s, self._sent_s[0] + self._per_s)
         return free_at_s - self._clock.monotonic_s()
+
+
+def _with_margin(seconds: float) -> float:
+    return seconds * 1.03 + 0.05

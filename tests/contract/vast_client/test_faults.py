@@ -161,20 +161,16 @@ async def test_11_a_pull_that_failed_says_why(message: str, fault: instances.Fau
         assert message in found.message
 
 
-@pytest.mark.parametrize(
-    ("image", "fault"),
-    [
-        ("bareboat/missing", instances.Fault.IMAGE_NOT_FOUND),
-        ("bareboat/private", instances.Fault.IMAGE_UNAUTHORIZED),
-    ],
-)
-async def test_11_images_that_cannot_be_pulled_say_why(image: str, fault: instances.Fault) -> None:
+@pytest.mark.parametrize("image", ["bareboat/missing", "bareboat/private"])
+async def test_11_images_that_cannot_be_pulled_say_so(image: str) -> None:
+    """Docker says the same of an image that is missing and of one that needs a login; so its message has to be kept."""
     async with rigs.simulated() as rig:
         offer = (await _offers(rig))[0]
         bought = await rig.cloud.rent(offer, launches.Launch(image), _mark())
         await rig.advance(BOOT_S)
         found = await _found(rig, bought.id)
-        assert (found.state, found.fault) == (instances.State.FAILED, fault)
+        assert (found.state, found.fault) == (instances.State.FAILED, instances.Fault.IMAGE_UNAUTHORIZED)
+        assert "does not exist or may require" in found.message
 
 
 async def test_11_a_private_image_is_pulled_with_its_login() -> None:
@@ -334,7 +330,7 @@ async def test_29_offers_with_gaps_are_still_offers() -> None:
 
 async def test_the_client_keeps_the_published_pace() -> None:
     """Every route asked as fast as the client lets us, on the simulator's own clock: no refusal in its books."""
-    clock = clocks.ScaledClock(60.0)
+    clock = clocks.ManualClock()
     quiet = estate.Plan(churn=market.Churn.none(), boot=rentals.BootTimes.instant())
     async with rigs.simulated(limited=True, clock=clock, plan=quiet) as rig:
 
@@ -347,15 +343,20 @@ async def test_the_client_keeps_the_published_pace() -> None:
             await rig.cloud.templates("x")
             await rig.cloud.destroy(bought.id)
 
-        await asyncio.gather(*(churn(attempt) for attempt in range(5)))
+        churning = asyncio.gather(*(churn(attempt) for attempt in range(5)))
+        while not churning.done():
+            for _ in range(60):  # both ends live in this loop: what is under way arrives before time moves on
+                await asyncio.sleep(0)
+            await clock.advance(0.2)
+        await churning
         book = rig.simulator.ledger.report()
         assert [refusal for refusal in book["refusals"] if refusal["status"] == 429] == []
+        assert len(rig.rented()) == 5
 
 
 async def test_another_program_on_the_same_key_slows_the_client_down_without_harm() -> None:
-    clock = clocks.ScaledClock(60.0)
-    async with rigs.simulated(limited=True, clock=clock) as rig:
+    async with rigs.simulated(limited=True, clock=clocks.ScaledClock(60.0)) as rig:
         bought = await _rented(rig)
-        rig.fault("rate_limited", count=3)
+        rig.fault("rate_limited", count=2)
         assert await rig.cloud.instance(bought.id) is not None
         assert len((await rig.cloud.instances()).instances) == 1

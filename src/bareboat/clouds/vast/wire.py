@@ -167,7 +167,10 @@ def records(raw: msgspec.Raw, shape: type[T]) -> list[T]:
 
 def _salvaged(body: bytes | msgspec.Raw, shape: type[T]) -> T:
     """Field by field: what can't be read is left at its default."""
-    fields = msgspec.json.decode(body)
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Nonsense(f"not JSON: {error}") from None
     if not isinstance(fields, dict) or not isinstance(shape, type) or not issubclass(shape, msgspec.Struct):
         raise Nonsense(f"expected an object, got {type(fields).__name__}")
     kept: dict[str, Any] = {}
