@@ -55,6 +55,6 @@ class SimulatedClock:
 
 def check_speed(speed: float) -> float:
     """Raises ValueError with a sentence."""
-    if not speed > 0 or speed > 1e6:
+    if not 0 < speed <= 1e6:
         raise ValueError(f"speed is {speed:g}; it has to be greater than 0 and at most 1000000")
     return float(speed)

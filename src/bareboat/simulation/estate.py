@@ -65,6 +65,8 @@ class Estate:
         self._orders: dict[int, hosting.Order] = {}
         self._ports: dict[int, Mapping[machines.Port, int]] = {}
         self._credit_checked_s = self.start_s
+        self._acting_s: float | None = None
+        self.has_credit = plan.credit_usd > 0
 
     @contextlib.asynccontextmanager
     async def running(self, park: machines.Machines | None) -> AsyncIterator[None]:
@@ -85,31 +87,54 @@ class Estate:
     # -- time
 
     def now(self) -> float:
-        """The present, after everything due has happened."""
-        now_s = self.clock.now_s()
-        self.catch_up(now_s)
-        return now_s
+        """The present, after everything due has happened; while something happens, the moment it was due."""
+        if self._acting_s is None:
+            self.catch_up(self.clock.now_s())
+        return self.present_s
+
+    @property
+    def present_s(self) -> float:
+        """The same without letting anything happen first."""
+        return self.clock.now_s() if self._acting_s is None else self._acting_s
+
+    def later(self, at_s: float, action: agenda.Action) -> None:
+        """Has something happen at its time, however late somebody looks."""
+
+        def happens(due_s: float) -> None:
+            before_s, self._acting_s = self._acting_s, due_s
+            try:
+                action(due_s)
+            finally:
+                self._acting_s = before_s
+
+        self.agenda.add(at_s, happens)
 
     def catch_up(self, now_s: float) -> None:
         self.agenda.catch_up(now_s)
         if now_s - self._credit_checked_s >= CREDIT_CHECK_S:
-            self._credit_checked_s = now_s
-            if self.credit_usd() <= 0:
-                self.stop_everything(now_s, "credit exhausted")
+            self.check_credit(now_s)
+
+    def check_credit(self, now_s: float) -> None:
+        """Adds up what was spent, and stops everything when nothing is left; done by itself every few seconds."""
+        self._credit_checked_s = now_s
+        self.has_credit = self.credit_usd() > 0
+        if not self.has_credit:
+            self.stop_everything(now_s, "credit exhausted")
 
     # -- reading
 
     def rental(self, rental_id: int) -> rentals.Rental | None:
         """The rental, unless it is gone, never existed or is a phantom."""
+        now_s = self.now()
         rental = self._rentals.get(rental_id)
-        if rental is None or not rental.is_gone(self.clock.now_s()):
+        if rental is None or not rental.is_gone(now_s):
             return rental
         self._forget(rental)
         return None
 
     def live(self) -> list[rentals.Rental]:
         """Every rental that is not gone, by id."""
-        now_s = self.clock.now_s()
+        now_s = self.now()
         gone = [rental for rental in self._rentals.values() if rental.is_gone(now_s)]
         for rental in gone:
             self._forget(rental)
@@ -179,7 +204,7 @@ class Estate:
         self._orders[rental.id] = order
         self.market.take(ask)
         self.ledger.opened(rental)
-        self.agenda.add(host.ends_s, lambda at_s: self._contract_ends(rental, at_s))
+        self.later(host.ends_s, lambda at_s: self._contract_ends(rental, at_s))
         if low or not order.wants_running:
             rental.life = [rentals.Moment(now_s, Stage.STOPPED)]
             rental.wants_running = False
@@ -242,11 +267,11 @@ class Estate:
         strike = self.faults.strikes("start_queued", now_s, self.subject(rental)) if stopped_s > 300 else None
         if strike is not None:
             rental.start_queued = True
-            self.agenda.add(now_s + strike.number("after_s"), lambda at_s: self._retry_start(rental, at_s))
+            self.later(now_s + strike.number("after_s"), lambda at_s: self._retry_start(rental, at_s))
             return False
         if not self._try_start(rental, now_s):
             rental.start_queued = True
-            self.agenda.add(now_s + QUEUE_RETRY_S, lambda at_s: self._retry_start(rental, at_s))
+            self.later(now_s + QUEUE_RETRY_S, lambda at_s: self._retry_start(rental, at_s))
             return False
         return True
 
@@ -292,7 +317,7 @@ class Estate:
         for rental in self.live():
             if rental.host is host:
                 self._halt(rental, kill=True)
-        self.agenda.add(now_s + for_s, lambda at_s: self._host_back(machine_id))
+        self.later(now_s + for_s, lambda at_s: self._host_back(machine_id))
 
     def host_up(self, machine_id: int) -> None:
         self.market.hosts[machine_id].come_back(self.now())
@@ -306,17 +331,17 @@ class Estate:
     # -- what machines report
 
     def started(self, rental: rentals.Rental, ports: Mapping[machines.Port, int]) -> None:
-        now_s = self.clock.now_s()
+        now_s = self.present_s
         if not rental.is_gone(now_s) and rental.wants_running:
             self._ports[rental.id] = ports
             self._is_running(rental, now_s)
 
     def refused(self, rental: rentals.Rental, message: str) -> None:
         text = f"Error: OCI runtime create failed: runc create failed: unable to start container process: {message}"
-        rental.become(self.clock.now_s(), Stage.CREATED, f"Error response from daemon: failed to create task: {text}")
+        rental.become(self.present_s, Stage.CREATED, f"Error response from daemon: failed to create task: {text}")
 
     def ended(self, rental: rentals.Rental, status: machines.ExitStatus) -> None:
-        if not rental.is_gone(self.clock.now_s()) and rental.wants_running:
+        if not rental.is_gone(self.present_s) and rental.wants_running:
             self._exited(rental, status.code)
 
     # -- how
@@ -386,10 +411,10 @@ class Estate:
             self._is_running(rental, ready_s)
             return
         generation = rental.generation
-        self.agenda.add(ready_s, lambda at_s: self._start_machine(rental, generation))
+        self.later(ready_s, lambda at_s: self._start_machine(rental, generation))
 
     def _start_machine(self, rental: rentals.Rental, generation: int) -> None:
-        if self.hosting is None or rental.generation != generation or rental.host.is_down(self.clock.now_s()):
+        if self.hosting is None or rental.generation != generation or rental.host.is_down(self.present_s):
             return
         self.hosting.boot(rental, self._spec(rental), self)
 
@@ -440,6 +465,9 @@ class Estate:
         silent = self.faults.hazard_s("heartbeat_lost", at_s, subject)
         if silent is not None:
             rental.silences.append((at_s + silent[0], at_s + silent[0] + silent[1].number("for_s")))
+        moves = None if rental.host.static_ip else self.faults.hazard_s("ip_changes", at_s, subject)
+        if moves is not None:
+            rental.moves_s = at_s + moves[0]
         if rental.bid_usd_per_hour is not None:
             self._plan_outbid(rental, at_s, subject)
 
@@ -453,7 +481,7 @@ class Estate:
         def happens(due_s: float) -> None:
             self.outbid(rental, due_s)
             if resume_s is not None:
-                self.agenda.add(due_s + resume_s, lambda later_s: self._resume(rental))
+                self.later(due_s + resume_s, lambda later_s: self._resume(rental))
 
         self._while_same_run(rental, at_s + wait_s, happens)
 
@@ -464,15 +492,15 @@ class Estate:
             if rental.generation == generation and not rental.is_gone(at_s):
                 action(at_s)
 
-        self.agenda.add(due_s, happens)
+        self.later(due_s, happens)
 
     def _resume(self, rental: rentals.Rental) -> None:
-        if rental.outbid and not rental.is_gone(self.clock.now_s()):
+        if rental.outbid and not rental.is_gone(self.present_s):
             rental.host.gpus_taken = max(0, rental.host.gpus_taken - rental.gpus)
             self.start(rental)
 
     def _exited(self, rental: rentals.Rental, code: int) -> None:
-        now_s = self.clock.now_s()
+        now_s = self.present_s
         if self.order(rental).restarts:
             delay_s = self.dice(rental, "restart").uniform(*self.plan.boot.restart_s)
             self._come_up(rental, now_s, now_s + delay_s, Stage.RESTARTING)
@@ -493,10 +521,10 @@ class Estate:
         if not rental.start_queued or rental.is_gone(at_s):
             return
         if not self._try_start(rental, at_s):
-            self.agenda.add(at_s + QUEUE_RETRY_S, lambda later_s: self._retry_start(rental, later_s))
+            self.later(at_s + QUEUE_RETRY_S, lambda later_s: self._retry_start(rental, later_s))
 
     def _host_back(self, machine_id: int) -> None:
-        now_s = self.clock.now_s()
+        now_s = self.present_s
         host = self.market.hosts[machine_id]
         if self.hosting is None or host.is_down(now_s):
             return
@@ -516,7 +544,7 @@ class Estate:
         rental.become(at_s, Stage.STOPPED)
         self._release(rental)
         self._halt(rental)
-        self.agenda.add(at_s + ENDED_IS_DELETED_S, lambda later_s: self._delete_ended(rental, later_s))
+        self.later(at_s + ENDED_IS_DELETED_S, lambda later_s: self._delete_ended(rental, later_s))
 
     def _delete_ended(self, rental: rentals.Rental, at_s: float) -> None:
         if not rental.is_gone(at_s):

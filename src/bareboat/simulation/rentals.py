@@ -62,6 +62,7 @@ class Rental:
     """An instance from the first dollar to the last. `terms` is what the cloud's front wants to keep with it.
 
     `life` is sorted by time and may reach into the future; change it with `become` and `plan`, which keep that so.
+    `moves_s` is when its public address changes.
     """
 
     id: int
@@ -85,6 +86,7 @@ class Rental:
     end_reason: str = ""
     labels: list[tuple[float, str | None]] = dataclasses.field(default_factory=list)
     silences: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    moves_s: float | None = None
     generation: int = 0
     banked: Usd = dataclasses.field(default_factory=Usd)
     banked_until_s: float = 0.0
@@ -110,9 +112,9 @@ class Rental:
         self.plan([Moment(at_s, stage, message, exit_code)])
 
     def plan(self, moments: list[Moment]) -> None:
-        """Replaces the future from the first of `moments` on."""
+        """Replaces what comes after the first of `moments`."""
         first_s = moments[0].at_s
-        self.life = [moment for moment in self.life if moment.at_s < first_s]
+        self.life = [moment for moment in self.life if moment.at_s <= first_s]
         self.life.extend(moments)
         self.generation += 1
 

@@ -138,7 +138,7 @@ class Changes:
             return OK
         if state != "running":
             raise replies.Refused(400, "invalid_args", f"state is {state!r}; it has to be running or stopped")
-        if self._sim.estate.credit_usd() <= 0:
+        if not self._sim.estate.has_credit:
             raise replies.Refused(400, "missing_billing", "Your account lacks credit; see the billing page.")
         if self._sim.estate.clock.now_s() >= rental.host.ends_s:
             raise replies.Refused(400, "invalid_args", "the contract of this instance has ended")

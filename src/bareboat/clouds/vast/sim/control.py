@@ -141,8 +141,7 @@ class Control:
         estate = self._sim.estate
         estate.now()
         estate.credit_given_usd = usd + estate.ledger_total_usd()
-        if usd <= 0:
-            estate.stop_everything(estate.clock.now_s(), "credit exhausted")
+        estate.check_credit(estate.clock.now_s())
 
     def revoke_key(self, key: str | None = None) -> None:
         """One API key, or all of the account."""
@@ -250,6 +249,10 @@ class Routes:
 
     async def ledger(self, request: web.Request) -> web.Response:
         return replies.as_json(self._sim.ledger.report())
+
+    async def requests(self, request: web.Request) -> web.Response:
+        """How many requests came in, by route."""
+        return replies.as_json(self._sim.requests)
 
     async def world(self, request: web.Request) -> web.Response:
         return replies.as_json(self._control.world())

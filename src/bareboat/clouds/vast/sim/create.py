@@ -109,7 +109,7 @@ class Create:
         sim = self._sim
         ask = self._ask(ask_id)
         order = self._order(ask, body)
-        if sim.estate.credit_usd() <= 0:
+        if not sim.estate.has_credit:
             raise replies.Refused(400, "insufficient_credit", "Your account lacks credit; see the billing page.")
         self._check_ports(ask, order)
         low = order.bid_usd_per_hour is not None and order.bid_usd_per_hour < ask.min_bid_usd_per_hour

@@ -253,6 +253,8 @@ class Instances:
 
     def _address(self, rental: rentals.Rental) -> str:
         address = rental.terms.public_ip or self._sim.public_address(rental.host)
+        if rental.moves_s is not None and rental.moves_s <= self._sim.estate.clock.now_s():
+            address = f"203.0.113.{200 + rental.id % 54}"
         return f"{address}\n" if self._sim.switches.address_newline else str(address)
 
     def _ports(self, rental: rentals.Rental) -> dict[str, list[dict[str, str]]] | None:

@@ -97,6 +97,7 @@ class Simulator:
         routes = control.Routes(self, self.control)
         app.router.add_get("/control/ledger", routes.ledger)
         app.router.add_get("/control/world", routes.world)
+        app.router.add_get("/control/requests", routes.requests)
         app.router.add_post("/control/{action:.*}", routes.act)
         return app
 
@@ -244,7 +245,7 @@ class Simulator:
     def schedule(self, rule: faults.Rule) -> None:
         """Puts a fault with a moment of its own on the agenda."""
         at_s = self.estate.start_s + (rule.at_s or 0.0)
-        self.estate.agenda.add(at_s, lambda due_s: self._befall(rule))
+        self.estate.later(at_s, lambda due_s: self._befall(rule))
 
     def _befall(self, rule: faults.Rule) -> None:
         script, name = self.estate.faults, rule.kind.name
@@ -277,7 +278,7 @@ class Simulator:
         elif name == "heartbeat_lost":
             self.control.silence(rental.id, strike.number("for_s"))
         elif name == "ip_changes" and not rental.host.static_ip:
-            rental.terms.public_ip = f"203.0.113.{strike.dice.randrange(201, 254)}"
+            rental.moves_s = self.estate.present_s
 
     def _close_sockets(self) -> None:
         for held in self._closed_sockets:
