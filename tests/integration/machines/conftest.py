@@ -1,9 +1,9 @@
 """Real machines for the tests of this folder."""
 
 import asyncio
-import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -86,10 +86,9 @@ async def machines() -> AsyncIterator[forked.ForkedMachines]:
 
 
 @pytest.fixture
-def open_folder(tmp_path: Path) -> Path:
-    """A folder into which a zygote of another user can write."""
-    folder = Path("/tmp") / f"bareboat-test-{os.getpid()}-{tmp_path.name}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+def open_folder() -> Iterator[Path]:
+    """A folder into which a zygote of another user can write; pytest's own are closed to it."""
+    folder = Path(tempfile.mkdtemp(prefix="bareboat-test-"))
     folder.chmod(0o777)
-    return folder
+    yield folder
+    shutil.rmtree(folder)
