@@ -67,7 +67,7 @@ class Authorizer:
 
     def __init__(self, reviews: authn.Reviews, node_name: str, settings: Settings, clock: clocks.Clock) -> None:
         self._reviews = reviews
-        self._node_name = node_name
+        self.node_name = node_name
         self._settings = settings
         self._known: verdicts.Verdicts[tuple[authn.User, str, str], bool] = verdicts.Verdicts(clock)
 
@@ -116,7 +116,7 @@ class Authorizer:
                     "version": "v1",
                     "resource": "nodes",
                     "subresource": subresource,
-                    "name": self._node_name,
+                    "name": self.node_name,
                 },
             },
         }

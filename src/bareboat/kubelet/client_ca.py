@@ -9,6 +9,7 @@ import structlog
 
 from bareboat.kube import errors, objects, resources
 from bareboat.kubelet import tls
+from bareboat.plumbing import backoff
 from bareboat.plumbing import clock as clocks
 
 log = structlog.get_logger()
@@ -46,6 +47,7 @@ async def keep(trust: Callable[[str | None], None], api: Api, clock: clocks.Cloc
     `trust` (`tls.Tls.trust`). What can't be read changes nothing; until a first one is there, only bearer tokens work.
     """
     known: str | None = None
+    pause = backoff.Backoff(AGAIN_SOON_S, AGAIN_S)
     while True:
         wait_s = AGAIN_S if file is None else AGAIN_SOON_S
         try:
@@ -56,5 +58,7 @@ async def keep(trust: Callable[[str | None], None], api: Api, clock: clocks.Cloc
                 log.info("kubelet.client_ca_loaded", source=str(file or f"{NAMESPACE}/{CONFIG_MAP}"))
         except (errors.KubeError, OSError, UnicodeDecodeError, tls.BadCertificate) as failure:
             log.warning("kubelet.client_ca_unreadable", why=str(failure))
-            wait_s = AGAIN_SOON_S
+            wait_s = pause.next_s()
+        else:
+            pause.reset()
         await clock.sleep(wait_s)

@@ -5,7 +5,6 @@ and kube-apiserver hides a cut connection from kubectl (seen on 1.36); the conne
 """
 
 import asyncio
-from contextlib import aclosing
 
 import structlog
 from aiohttp import web
@@ -59,6 +58,8 @@ async def respond(
     await response.prepare(request)
     buffer = _Buffer()
     source = asyncio.create_task(_fill(buffer, lines, options), name="kubelet.logs.source")
+    # Not from within: a task that is cancelled before its first step runs none of its own clean-up.
+    source.add_done_callback(lambda _: buffer.end())
     stop = asyncio.create_task(stopping.wait(), name="kubelet.logs.stop")
     stop.add_done_callback(lambda _: source.cancel())
     try:
@@ -79,20 +80,17 @@ async def respond(
         stop.cancel()
         source.cancel()
         await asyncio.wait([source, stop])
+        # Now, and not when the garbage collector comes by.
+        await lines.aclose()
     return response
 
 
 async def _fill(buffer: _Buffer, lines: logs.Lines, options: logs.LogOptions) -> None:
     renderer = logs.Renderer(options)
-    try:
-        # Closing makes a source's clean-up run here and now, not when the garbage collector comes by.
-        async with aclosing(lines):
-            async for line in lines:
-                chunk = renderer.feed(line)
-                if chunk:
-                    await buffer.put(chunk)
-                if renderer.full:
-                    return
-        await buffer.put(renderer.end())
-    finally:
-        buffer.end()
+    async for line in lines:
+        chunk = renderer.feed(line)
+        if chunk:
+            await buffer.put(chunk)
+        if renderer.full:
+            return
+    await buffer.put(renderer.end())

@@ -4,6 +4,7 @@ Owns parsing, validation and the order in which options apply (tail, then since,
 the source's business. Pure but for the iteration itself.
 """
 
+import functools
 import re
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -204,7 +205,13 @@ def _time_ns(value: str | None) -> int | None:
 def timestamp(time_ns: int) -> str:
     """RFC 3339 with nine decimals and fixed width, UTC, as `--timestamps` shows it."""
     seconds, nanoseconds = divmod(time_ns, NS)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+    return f"{_second(seconds)}.{nanoseconds:09d}Z"
+
+
+# Lines come in order, so that many share a second; writing a date out takes longer than all else about a line.
+@functools.lru_cache(maxsize=64)
+def _second(time_s: int) -> str:
+    return f"{datetime.fromtimestamp(time_s, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class Renderer:

@@ -34,8 +34,8 @@ class Handlers:
 
     `pods` and `running_pods` give whole Pod objects of this node (dicts, structs or raw JSON that msgspec encodes),
     `has_pod` says whether (namespace, name, uid or None) is one of them, `stats_summary` raises nothing (None when no
-    figures can be had), `metrics` and `probe_metrics` are Prometheus text (nothing is a valid one), `trouble` is a
-    sentence when the pod loop is stuck (else None).
+    figures can be had at the moment; left out where nothing is ever measured), `metrics` and `probe_metrics` are
+    Prometheus text (nothing is a valid one), `trouble` is a sentence when the pod loop is stuck (else None).
     """
 
     container_logs: logs.ContainerLogs
@@ -60,7 +60,15 @@ class Settings:
 class Routes:
     """One server's answers."""
 
-    def __init__(self, handlers: Handlers, settings: Settings, clock: clocks.Clock, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        node_name: str,
+        handlers: Handlers,
+        settings: Settings,
+        clock: clocks.Clock,
+        stopping: asyncio.Event,
+    ) -> None:
+        self._node_name = node_name
         self._handlers = handlers
         self._settings = settings
         self._clock = clock
@@ -128,8 +136,10 @@ class Routes:
         return _pod_list(await self._handlers.running_pods())
 
     async def _figures(self) -> stats.Summary | None:
-        summary = self._handlers.stats_summary
-        return None if summary is None else await summary()
+        measured = self._handlers.stats_summary
+        if measured is not None:
+            return await measured()
+        return stats.of_pods(self._node_name, await self._handlers.running_pods())
 
     async def _summary(self, request: web.Request) -> web.StreamResponse:
         summary = await self._figures()

@@ -18,6 +18,7 @@ from aiohttp.typedefs import Middleware
 from bareboat.kube import errors
 from bareboat.kubelet import authn, authz, routes, tls
 from bareboat.plumbing import clock as clocks
+from bareboat.plumbing import supervise
 
 log = structlog.get_logger()
 
@@ -35,8 +36,11 @@ class Settings:
     endpoints: routes.Settings = field(default_factory=routes.Settings)
 
 
-class CannotListen(Exception):
+class CannotListen(supervise.Fatal):
     """The address is taken, not of this machine, or forbidden. The text says which and what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_code=2)
 
 
 class Server:
@@ -55,7 +59,9 @@ class Server:
         self._settings = settings or Settings()
         self._tls = tls
         self._stopping = asyncio.Event()
-        served = routes.Routes(handlers, self._settings.endpoints, clock or clocks.SystemClock(), self._stopping)
+        served = routes.Routes(
+            authorizer.node_name, handlers, self._settings.endpoints, clock or clocks.SystemClock(), self._stopping
+        )
         app = application(served, authenticator, authorizer)
         # Without cancellation a `logs -f` without new lines would outlive its client for ever.
         self._runner = web.AppRunner(

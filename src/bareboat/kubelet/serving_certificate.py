@@ -18,7 +18,7 @@ import structlog
 
 from bareboat.kube import errors, objects, resources
 from bareboat.kubelet import certificates, tls
-from bareboat.plumbing import backoff
+from bareboat.plumbing import backoff, supervise
 from bareboat.plumbing import clock as clocks
 
 log = structlog.get_logger()
@@ -117,7 +117,7 @@ class ServingCertificate:
         clock: clocks.Clock,
     ) -> None:
         """`names` is asked every few seconds; a change has a new certificate asked for. Reads the files if there are
-        any, and raises `tls.BadCertificate` or OSError when they can't be used."""
+        any, and raises `supervise.Fatal` when they can't be used."""
         self._api = api
         self._node_name = node_name
         self._names = names
@@ -128,7 +128,14 @@ class ServingCertificate:
         self.issued = asyncio.Event()
         """Set once a certificate of the cluster's or from files is shown, not a self-signed one."""
         if settings.certificate_file is not None:
-            self.tls = tls.Tls(self._read_files())
+            try:
+                self.tls = tls.Tls(self._read_files())
+            except (OSError, tls.BadCertificate) as error:
+                raise supervise.Fatal(
+                    f"the serving certificate can't be read from {settings.certificate_file} and"
+                    f" {settings.key_file}: {error}",
+                    exit_code=2,
+                ) from error
             self.issued.set()
         else:
             now = datetime.fromtimestamp(clock.now_s(), UTC)

@@ -131,7 +131,7 @@ async def a_kubelet(sandbox: controlplane.ControlPlane, node: str) -> AsyncItera
         )
         by_container: dict[tuple[str, str], Source] = {}
         served = server.Server(
-            handlers(node, by_container),
+            handlers(by_container),
             tls=certificate.tls,
             authenticator=authn.Authenticator(api, authn.Settings(), clock),
             authorizer=authz.Authorizer(api, node, authz.Settings(), clock),
@@ -147,7 +147,7 @@ async def a_kubelet(sandbox: controlplane.ControlPlane, node: str) -> AsyncItera
             async with asyncio.timeout(20):
                 await certificate.issued.wait()
             yield Kubelet(node, api, sandbox, served, certificate, by_container, names)
-            for pod, _container in by_container:
+            for pod in {pod for pod, _container in by_container}:
                 await api.delete(resources.PODS.path(NAMESPACE, pod), grace_s=0)
             await api.delete(resources.NODES.path(name=node))
         finally:
@@ -169,17 +169,16 @@ def node_manifest(name: str, port: int) -> dict[str, Any]:
     }
 
 
-def handlers(node: str, by_container: dict[tuple[str, str], Source]) -> routes.Handlers:
+def handlers(by_container: dict[tuple[str, str], Source]) -> routes.Handlers:
     async def container_logs(namespace: str, pod: str, container: str, options: logs.LogOptions) -> logs.Lines:
         log = by_container.get((pod, container))
         if namespace != NAMESPACE or log is None:
             raise logs.NotFound(f"pod {namespace}/{pod} has no container {container}")
         if options.previous:
-            raise logs.no_previous(container, pod)
+            log = by_container.get((pod, f"previous {container}"))
+            if log is None:
+                raise logs.no_previous(container, pod)
         return await log(options)
-
-    async def summary() -> stats.Summary:
-        return stats.Summary(stats.Node(node_name=node))
 
     async def pods() -> list[dict[str, Any]]:
         return [{"metadata": {"name": pod, "namespace": NAMESPACE}} for pod, _container in by_container]
@@ -189,7 +188,6 @@ def handlers(node: str, by_container: dict[tuple[str, str], Source]) -> routes.H
         has_pod=lambda namespace, pod, _uid: namespace == NAMESPACE and (pod, "main") in by_container,
         pods=pods,
         running_pods=pods,
-        stats_summary=summary,
         metrics=lambda: stats.registry_text(prometheus_client.CollectorRegistry()),
         configuration={"port": server.PORT},
     )

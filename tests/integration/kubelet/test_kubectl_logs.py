@@ -111,3 +111,6 @@ async def test_kubectl_shows_why_there_is_no_log(kubelet: conftest.Kubelet) -> N
     done = await kubelet.kubectl("logs", "--previous", pod)
     assert done.returncode == 1
     assert 'previous terminated container "main" in pod "reasons" not found' in done.stderr
+    kubelet.sources[pod, "previous main"] = conftest.Log(conftest.written("of the run before"))
+    done = await kubelet.kubectl("logs", "--previous", pod)
+    assert (done.returncode, done.stdout) == (0, "of the run before\n")

@@ -11,7 +11,7 @@ import msgspec
 import trustme
 
 from bareboat.kube import errors
-from bareboat.kubelet import authn, authz, logs, routes, server, stats, tls
+from bareboat.kubelet import authn, authz, logs, routes, server, tls
 from bareboat.plumbing import clock as clocks
 
 T = TypeVar("T")
@@ -88,13 +88,9 @@ async def no_logs(namespace: str, pod: str, container: str, options: logs.LogOpt
 
 
 def handlers(**changed: Any) -> routes.Handlers:
-    async def summary() -> stats.Summary:
-        return stats.Summary(stats.Node(node_name=NODE))
-
     given: dict[str, Any] = {
         "container_logs": no_logs,
         "has_pod": lambda namespace, pod, uid: (namespace, pod) == ("default", "p") and uid in (None, "uid-1"),
-        "stats_summary": summary,
     }
     return routes.Handlers(**{**given, **changed})
 

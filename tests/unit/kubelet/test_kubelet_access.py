@@ -1,11 +1,14 @@
 """Who gets in: client certificates, bearer tokens, nobody; and what they may do then."""
 
 import asyncio
+import ssl
 
 import aiohttp
 import pytest
 import trustme
 import yarl
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.unit.kubelet import serving
 
 from bareboat.kube import errors
@@ -231,6 +234,25 @@ async def test_a_new_client_ca_counts_for_new_connections() -> None:
             assert answer.status == 200
         with pytest.raises(aiohttp.ClientError):
             await api.get("/healthz")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_both_versions_of_tls_and_another_kind_of_key_are_served(version: ssl.TLSVersion) -> None:
+    async with serving.served() as api:
+        issued = api.serving_ca.issue_cert("127.0.0.1", key_type=trustme.KeyType.RSA)
+        api.tls.present(tls.KeyChain(issued.cert_chain_pems[0].bytes(), issued.private_key_pem.bytes()))
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        api.serving_ca.configure_trust(trust)
+        trust.minimum_version = trust.maximum_version = version
+        trust.set_alpn_protocols(["h2", "http/1.1"])
+        port = api.server.port
+        _reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust, server_hostname="127.0.0.1")
+        connection = writer.get_extra_info("ssl_object")
+        assert connection.selected_alpn_protocol() == "http/1.1"
+        shown = x509.load_der_x509_certificate(connection.getpeercert(binary_form=True))
+        assert isinstance(shown.public_key(), rsa.RSAPublicKey)
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_an_unusable_client_ca_changes_nothing() -> None:

@@ -210,6 +210,35 @@ async def test_stopping_the_server_ends_followers_cleanly() -> None:
     await client.__aexit__(None, None, None)
 
 
+async def test_a_log_opened_while_the_server_stops_ends_at_once() -> None:
+    opening, go_on, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def container_logs(_namespace: str, _pod: str, _container: str, _options: logs.LogOptions) -> logs.Lines:
+        opening.set()
+        await go_on.wait()
+        return endless()
+
+    async def endless() -> logs.Lines:
+        await asyncio.sleep(3600)
+        yield logs.LogLine(0, b"never")
+
+    async def stop() -> None:
+        await served.__aexit__(None, None, None)
+        closed.set()
+
+    served = serving.served(serving.handlers(container_logs=container_logs))
+    api = await served.__aenter__()
+    async with api.client() as session:
+        asking = asyncio.create_task(session.get(api.url("/containerLogs/default/p/c?follow=1")), name="test.client")
+        await asyncio.wait_for(opening.wait(), 5)
+        stopping = asyncio.create_task(stop(), name="test.stop")
+        await asyncio.sleep(0)
+        go_on.set()
+        assert await (await asyncio.wait_for(asking, 5)).read() == b""
+        await asyncio.wait_for(closed.wait(), 0.9)
+        await stopping
+
+
 async def test_a_client_that_does_not_read_holds_back_the_source() -> None:
     produced = 0
 

@@ -21,6 +21,7 @@ from tests.unit.kubelet import serving
 from bareboat.kube import errors
 from bareboat.kubelet import certificates, client_ca, serving_certificate, tls
 from bareboat.plumbing import clock as clocks
+from bareboat.plumbing import supervise
 
 T = TypeVar("T")
 NAMES = certificates.Names(dns=("virt-1",), addresses=("10.0.0.7",))
@@ -278,8 +279,9 @@ async def test_a_pair_of_files_is_served_and_followed(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_an_error_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(supervise.Fatal, match=f"can't be read from {tmp_path}/tls.crt .*No such file") as refused:
         Node(serving_certificate.Settings(tmp_path / "tls.crt", tmp_path / "tls.key"))
+    assert refused.value.exit_code == 2
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
@@ -314,7 +316,7 @@ async def test_the_client_ca_comes_from_the_cluster_and_is_followed() -> None:
     api.failure = errors.Unreachable("no route")
     await clock.advance(1000)
     api.failure, api.bundle = None, "ca 2"
-    await clock.advance(20)
+    await clock.advance(400)
     assert trusted == ["ca 1", "ca 2"]
     api.bundle = None
     await clock.advance(1000)
