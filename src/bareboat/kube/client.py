@@ -75,6 +75,7 @@ class Client:
         *,
         connections: int = 32,
         timeout_s: float = 30.0,
+        read_tries: int = READ_TRIES,
         user_agent: str = "bareboat",
         clock: clocks.Clock | None = None,
     ) -> None:
@@ -83,6 +84,7 @@ class Client:
         self._connections = connections
         self._limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(10.0, timeout_s))
         self._timeout_s = timeout_s
+        self._read_tries = read_tries
         self._user_agent = user_agent
         self._clock = clocks.SystemClock() if clock is None else clock
         self._requests: aiohttp.ClientSession | None = None
@@ -281,12 +283,16 @@ class Client:
         content_type: str | None = None,
         timeout_s: float | None = None,
     ) -> bytes:
-        """Any call. Reads are tried up to three times; a write is sent once, because its outcome may be unknown."""
+        """Any call. Reads are tried up to `read_tries` times, writes once: the outcome of a failed one may be unknown.
+
+        Below us aiohttp sends a PUT or DELETE (not a POST or PATCH) once more when a kept connection turns out to be
+        closed; a first one that did arrive then shows as Conflict or NotFound.
+        """
         data = body if body is None or isinstance(body, bytes) else _encode(body)
         if verb != "GET":
             return await self._renewing(verb, path, data, query, content_type, timeout_s)
         pause = backoff.Backoff(0.1, 2.0)
-        for _ in range(READ_TRIES - 1):
+        for _ in range(self._read_tries - 1):
             try:
                 return await self._renewing(verb, path, data, query, content_type, timeout_s)
             except errors.Timeout:

@@ -83,7 +83,7 @@ class _Bucket:
         """0 when a token was taken, else the seconds until one is there."""
         self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._per_s)
         self._at_s = now_s
-        if self._tokens >= 1:
+        if self._tokens > 0.999:  # clocks round; a hair less than a token is not worth a wait
             self._tokens -= 1
             return 0.0
         return (1 - self._tokens) / self._per_s
