@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -143,10 +144,13 @@ class _Look:
         if self._as_json:
             sys.stdout.write(json.dumps(as_json(made, self._limit)) + "\n")
             sys.stdout.flush()
-        elif out.is_terminal:
-            live.update(self._shown(made), refresh=True)
+            return
+        stamp = rich.text.Text(f"{time.strftime('%H:%M:%S')}, again every {WATCH_EVERY_S:.0f} s", style="dim")
+        shown = rich.console.Group(self._shown(made), stamp)
+        if out.is_terminal:
+            live.update(shown, refresh=True)
         else:
-            out.print(self._shown(made))
+            out.print(shown)
 
     async def _ranked(self, opened: Sequence[clouds.Cloud]) -> ranking.Ranking:
         async with asyncio.timeout(SEARCH_TIMEOUT_S):

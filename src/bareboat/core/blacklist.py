@@ -38,8 +38,6 @@ class Blacklist:
         self._machines_per_host = machines_per_host
         self._machines: dict[machines.Key, Ban] = {}
         self._hosts: dict[machines.Key, Ban] = {}
-        self.version = 0
-        """Grows with every change, so that what was computed from the bans can be told to be stale."""
 
     def ban(self, offer: offers.Offer, reason: str, now_s: float, *, ttl_s: float | None = None) -> Ban:
         """Bans the offer's machine; returns the widest ban that follows. A longer ban in force is kept."""
@@ -77,7 +75,6 @@ class Blacklist:
             self._machines.pop((cloud, machine_id), None)
         if host_id is not None:
             self._hosts.pop((cloud, host_id), None)
-        self.version += 1
 
     def why(self, offer: offers.Offer, now_s: float) -> Ban | None:
         """The ban that keeps this offer out, the host's before the machine's; None when it may be tried."""
@@ -96,7 +93,6 @@ class Blacklist:
         for kept in (self._machines, self._hosts):
             for key in [key for key, ban in kept.items() if ban.until_s <= now_s]:
                 del kept[key]
-                self.version += 1
         return tuple(sorted((*self._machines.values(), *self._hosts.values()), key=lambda ban: ban.until_s))
 
     def dump(self, now_s: float) -> list[dict[str, Any]]:
@@ -141,5 +137,4 @@ class Blacklist:
         if held is not None and held.until_s > max(ban.until_s, now_s):
             return held
         kept[(ban.cloud, ban.id)] = ban
-        self.version += 1
         return ban

@@ -21,7 +21,6 @@ class History:
         self._half_life_s = half_life_s
         self._most = most
         self._records: dict[machines.Key, _Record] = {}
-        self.version = 0
 
     def __len__(self) -> int:
         return len(self._records)
@@ -35,7 +34,6 @@ class History:
         record.bad = record.bad * fade + (0.0 if good else 1.0)
         record.at_s = now_s
         self._records[key] = record
-        self.version += 1
         if len(self._records) > self._most:
             del self._records[next(iter(self._records))]
 
