@@ -331,7 +331,9 @@ async def test_the_client_ca_can_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "ca.crt"
     task = asyncio.create_task(client_ca.keep(trusted.append, api, clock, file=file), name="test.client-ca")
     await clock.advance(20)
-    file.write_text("ca 1")
+    (tmp_path / "new").write_text("ca 1")
+    # In one step, since a reader may come in between.
+    (tmp_path / "new").rename(file)
     await until(lambda: trusted == ["ca 1"], lambda: clock.advance(client_ca.AGAIN_SOON_S))
     assert not api.asked
     task.cancel()
