@@ -24,6 +24,7 @@ from bareboat.kubelet import authn, authz, certificates, client_ca, routes, serv
 from bareboat.node import (
     container_logs,
     controller,
+    metrics,
     node_object,
     orphans,
     parts,
@@ -239,6 +240,9 @@ class _Node:
     def _server(
         self, use: parts.Parts, looked_after: controller.Pods, serving: serving_certificate.ServingCertificate
     ) -> server.Server:
+        sent = {"node": self._client.sent, "lease": self._beat.sent}
+        figures = metrics.Figures(use, looked_after, sent)
+
         async def all_pods() -> list[pods.Pod]:
             return looked_after.all
 
@@ -247,7 +251,7 @@ class _Node:
             has_pod=lambda namespace, name, uid: _has(looked_after, namespace, name, uid),
             pods=all_pods,
             running_pods=all_pods,
-            metrics=prometheus_client.generate_latest,
+            metrics=functools.partial(prometheus_client.generate_latest, metrics.registry(figures)),
         )
         return server.Server(
             handlers,
