@@ -120,7 +120,7 @@ class _Look:
         finally:
             await _close(opened)
         if self._as_json:
-            sys.stdout.write(json.dumps(as_json(made, self._limit), indent=2) + "\n")
+            write(json.dumps(as_json(made, self._limit), indent=2) + "\n")
         else:
             out.print(self._shown(made))
 
@@ -142,8 +142,7 @@ class _Look:
 
     def _show_again(self, made: ranking.Ranking, live: rich.live.Live) -> None:
         if self._as_json:
-            sys.stdout.write(json.dumps(as_json(made, self._limit)) + "\n")
-            sys.stdout.flush()
+            write(json.dumps(as_json(made, self._limit)) + "\n")
             return
         stamp = rich.text.Text(f"{time.strftime('%H:%M:%S')}, again every {WATCH_EVERY_S:.0f} s", style="dim")
         shown = rich.console.Group(self._shown(made), stamp)
@@ -348,6 +347,12 @@ def _region(text: str) -> str:
 
 def _figure(value: float | None, unit: str, digits: int) -> str:
     return "?" if value is None else f"{value:.{digits}f}{unit}"
+
+
+def write(text: str) -> None:
+    """For programs: at once, unwrapped, uncoloured."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _fail(message: str) -> None:

@@ -1,6 +1,7 @@
 """`bareboat offers` as a person or a program sees it, with a cloud made of a list."""
 
 import dataclasses
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -84,7 +85,7 @@ def run(*words: str) -> testing.Result:
 
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command.out, "_width", 80)
+    monkeypatch.setattr(command.out, "width", 80)
 
 
 def test_the_table_is_ranked_fits_80_columns_and_ends_with_the_near_misses(served: Callable[..., ListCloud]) -> None:
@@ -220,3 +221,23 @@ def test_points_are_explained_when_asked(served: Callable[..., ListCloud]) -> No
     assert "#1 RTX 4090:" in shown.output
     for name in ("price", "performance", "GPU match", "region", "reliability", "bandwidth", "trust", "history"):
         assert name in shown.output
+
+
+def test_a_watch_goes_on_through_trouble_and_prints_a_line_of_json_for_each_look(
+    served: Callable[..., ListCloud], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "WATCH_EVERY_S", 0.01)
+    cloud = served(errors.CloudDown("list", "no answer"))
+    written = io.StringIO()
+
+    def write(text: str) -> int:
+        if written.write(text) and written.getvalue().count("\n") == 2:
+            raise KeyboardInterrupt
+        return len(text)
+
+    monkeypatch.setattr(command, "write", write)
+    shown = run("--json", "-w")
+    assert shown.exit_code == 130
+    assert [json.loads(line)["seen"] for line in written.getvalue().splitlines()] == [5, 5]
+    assert "list: no answer" in shown.stderr
+    assert cloud.closed == 1
