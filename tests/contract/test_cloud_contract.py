@@ -69,6 +69,25 @@ async def test_a_search_for_a_card_finds_it_however_it_is_written(rig: rigs.Rig)
     assert some.id in {each.id for each in await rig.cloud.search(wanted)}
 
 
+async def test_narrowing_hides_no_offer_that_fits(rig: rigs.Rig) -> None:
+    for each in (await _offers(rig))[::7]:
+        wanted = needs.Needs(
+            gpu_count=each.gpu_count,
+            gpu_names=(each.gpu_name,),
+            gpu_memory_gib=each.gpu_memory_gib,
+            cpu_cores=each.cpu_cores,
+            disk_gib=10.0,
+            ports=1,
+            max_usd_per_hour=each.price(10.0),
+            regions=(each.region,) if each.region else (),
+            min_reliability=each.reliability,
+            min_inet_down_mbps=each.inet_down_mbps,
+            min_cuda=each.cuda,
+            verified_only=each.verified,
+        )
+        assert each.id in {found.id for found in await rig.cloud.search(wanted)}
+
+
 async def test_an_empty_market_is_an_empty_answer(rig: rigs.Rig) -> None:
     rig.everything_is_rented()
     assert list(await rig.cloud.search(needs.Needs())) == []

@@ -32,7 +32,7 @@ class Driver:
 
 
 def names() -> list[str]:
-    """The folders, in order of the alphabet; imports none of them."""
+    """The folders, in order of the alphabet; imports no driver."""
     return sorted(
         found.name
         for found in pkgutil.iter_modules(clouds.__path__)

@@ -51,16 +51,17 @@ class Limiter:
         finally:
             self._waiting -= 1
 
-    def refused(self, threshold_s: float = 0.0) -> float:
+    def refused(self, threshold_s: float = 0.0, after_s: float = 0.0) -> float:
         """Closes the door after a refusal, twice as long each time in a row; returns for how many seconds.
 
         `threshold_s` is the interval that the refusal named, if it named one: a larger one than known replaces it.
+        `after_s` is the wait that it named: this time it is no less than that.
         """
         if _with_margin(threshold_s) > self._per_s / self._calls:
             self._calls, self._per_s = 1, _with_margin(min(threshold_s, self._longest_penalty_s))
             self._sent_s = collections.deque(self._sent_s, maxlen=1)
         penalty_s = max(self._per_s / self._calls, self._penalty_s * 2.0 ** min(self._refusals, 10))
-        penalty_s = min(penalty_s, self._longest_penalty_s) * (1 + random.uniform(0.0, 0.1))
+        penalty_s = min(max(penalty_s, after_s), self._longest_penalty_s) * (1 + random.uniform(0.0, 0.1))
         self._refusals += 1
         self._closed_until_s = max(self._closed_until_s, self._clock.monotonic_s() + penalty_s)
         return penalty_s

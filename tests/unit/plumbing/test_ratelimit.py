@@ -71,6 +71,14 @@ async def test_a_threshold_that_the_refusal_names_becomes_the_interval() -> None
     assert times[1] - times[0] == pytest.approx(6.23)
 
 
+async def test_a_wait_that_the_refusal_names_holds_once() -> None:
+    clock = clocks.ManualClock()
+    limiter = ratelimit.Limiter(clock, 1, 1.0, penalty_s=0.5)
+    assert 20.0 <= limiter.refused(after_s=20.0) <= 22.0
+    limiter.granted()
+    assert limiter.refused() < 2.0
+
+
 async def test_penalties_have_an_end() -> None:
     limiter = ratelimit.Limiter(clocks.ManualClock(), 1, 1.0, longest_penalty_s=20.0)
     assert max(limiter.refused() for _ in range(50)) <= 22.0

@@ -124,6 +124,13 @@ async def test_destroying_is_repeated_when_it_was_throttled_or_lost() -> None:
     assert [method for method, *_ in server.asked] == ["DELETE"] * 3
 
 
+async def test_an_empty_yes_is_yes_to_an_end_and_nothing_to_a_read() -> None:
+    async with fakes.serving(fakes.says("", 204)) as server, fakes.client(server.url) as cloud:
+        await cloud.destroy("9")
+        with pytest.raises(errors.CloudDown):
+            await cloud.instance("9")
+
+
 async def test_ids_that_are_no_numbers_never_reach_a_path() -> None:
     async with fakes.serving(fakes.says({})) as server, fakes.client(server.url) as cloud:
         assert await cloud.instance("../users/current") is None

@@ -7,6 +7,7 @@ import pytest
 from tests.unit.vast import fakes
 
 from bareboat.core import errors, instances
+from bareboat.plumbing import clock as clocks
 
 GONE = {
     "success": False,
@@ -102,6 +103,31 @@ async def test_throttled_says_how_long_to_wait() -> None:
         with pytest.raises(errors.Throttled) as caught:
             await cloud.rent(fakes.an_offer(), fakes.a_launch(), fakes.a_mark())
     assert caught.value.after_s >= 12
+
+
+async def test_a_rent_call_too_far_back_in_the_queue_is_not_made() -> None:
+    clock = clocks.ManualClock()
+    answer = fakes.says({"success": True, "new_contract": 1})
+    async with (
+        fakes.serving(answer) as server,
+        fakes.client(server.url, limited=True, clock=clock, patience_s=60.0) as cloud,
+    ):
+
+        async def rent(attempt: int) -> str:
+            try:
+                return (await cloud.rent(fakes.an_offer(), fakes.a_launch(), fakes.a_mark(str(attempt)))).id
+            except errors.Throttled as error:
+                assert error.after_s > 0
+                return "throttled"
+
+        renting = asyncio.gather(*(rent(attempt) for attempt in range(12)))
+        while not renting.done():
+            for _ in range(50):
+                await asyncio.sleep(0)
+            await clock.advance(1.0)
+        outcomes = await renting
+    assert outcomes.count("throttled") == 5
+    assert len(server.asked) == 7
 
 
 async def test_a_lost_answer_is_an_unknown_outcome_and_the_call_is_not_repeated() -> None:

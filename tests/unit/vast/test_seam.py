@@ -40,6 +40,12 @@ def test_a_missing_key_is_named_in_one_sentence(monkeypatch: pytest.MonkeyPatch)
     ("variable", "value", "told"),
     [
         ("URL", "console.vast.ai", "VAST_URL is"),
+        ("URL", "https://", "VAST_URL is"),
+        ("URL", "https://a b", "VAST_URL is"),
+        ("URL", "https://me:secret@host", "VAST_URL has a user"),
+        ("URL", "https://host/?api_key=x", "VAST_URL has a user, a query"),
+        ("API_KEY", "two words", "VAST_API_KEY holds blanks"),
+        ("API_KEY", "k\u00e9y", "VAST_API_KEY holds"),
         ("RATE_LIMIT", "perhaps", "'on' or 'off'"),
         ("TIMEOUT_S", "0", "greater"),
     ],
@@ -48,8 +54,9 @@ def test_a_setting_that_makes_no_sense_is_refused(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
 ) -> None:
     monkeypatch.setenv(f"VAST_{variable}", value)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=told) as caught:
         discovery.driver("vast").settings()
+    assert "two words" not in str(caught.value) and "secret" not in str(caught.value)
 
 
 def test_an_unknown_cloud_is_answered_with_those_there_are() -> None:

@@ -22,7 +22,7 @@ from bareboat.plumbing import clock as clocks
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 # What was decided on offers of a minute ago is decided again rather than done.
 _LONGEST_QUEUE_S = 30.0
-_MAX_TEXT_BYTES = 16 * 1024 * 1024
+_MAX_TEXT_BYTES = 8 * 1024 * 1024
 
 
 class NotSent(Exception):
@@ -100,13 +100,7 @@ class Api:
 
     async def once(self, route: routes.Route, subject: str = "", *, body: Any = None) -> failures.Answer:
         """One request, whatever comes of it. Raises `NotSent`, `Lost`, or `Throttled` if its turn is too far off."""
-        limiter = self._limiters.get(route.name)
-        if limiter is not None:
-            wait_s = limiter.wait_s()
-            if wait_s > _LONGEST_QUEUE_S:
-                why = f"{route.name} calls are made at most every {route.per_s / route.calls:g} s, and others wait"
-                raise errors.Throttled(failures.CLOUD, why, wait_s - _LONGEST_QUEUE_S)
-            await limiter.turn()
+        await self._turn(route, min(_LONGEST_QUEUE_S, self._patience_s))
         return await self._send(route, subject, None, body)
 
     def judge(self, route: routes.Route, answer: failures.Answer) -> failures.Failure | None:
@@ -115,10 +109,10 @@ class Api:
         limiter = self._limiters.get(route.name)
         if limiter is None:
             return failure
-        if failure is None:
+        if failure is not None and failures.throttled(failure):
+            limiter.refused(failure.threshold_s, failure.after_s)
+        else:
             limiter.granted()
-        elif failures.throttled(failure):
-            limiter.refused(failure.after_s)
         return failure
 
     def wait_s(self, route: routes.Route) -> float:
@@ -157,10 +151,8 @@ class Api:
 
     async def _read(self, route: routes.Route, subject: str, query: Mapping[str, Any] | None, body: Any) -> bytes:
         pauses = backoff.Backoff(0.5, 5.0)
-        limiter = self._limiters.get(route.name)
         for attempt in range(1, self._tries + 1):
-            if limiter is not None:
-                await limiter.turn()
+            await self._turn(route, self._patience_s)
             try:
                 answer = await self._send(route, subject, query, body)
             except (NotSent, Lost) as error:
@@ -180,6 +172,16 @@ class Api:
                 break
             await self._clock.sleep(pauses.next_s())
         raise problem
+
+    async def _turn(self, route: routes.Route, longest_s: float) -> None:
+        limiter = self._limiters.get(route.name)
+        if limiter is None:
+            return
+        wait_s = limiter.wait_s()
+        if wait_s > longest_s:
+            why = f"{route.name} calls are made at most every {route.per_s / route.calls:g} s, and others wait"
+            raise errors.Throttled(failures.CLOUD, why, wait_s - longest_s)
+        await limiter.turn()
 
     async def _send(
         self, route: routes.Route, subject: str, query: Mapping[str, Any] | None, body: Any

@@ -23,9 +23,11 @@ class VastCloud:
     """See `core.cloud.Cloud`; has logs, a census, billing and templates too."""
 
     name = failures.CLOUD
-    visibility_window_s = 60.0
 
-    def __init__(self, api: apis.Api, clock: clocks.Clock, *, search_pages: int = 2) -> None:
+    def __init__(
+        self, api: apis.Api, clock: clocks.Clock, *, search_pages: int = 2, visibility_window_s: float = 60.0
+    ) -> None:
+        self.visibility_window_s = visibility_window_s
         self._api = api
         self._clock = clock
         self._search_pages = search_pages

@@ -55,6 +55,7 @@ class Failure:
     is_json: bool = True
     instance_id: str | None = None
     after_s: float = 0.0
+    threshold_s: float = 0.0
 
     def says(self, *phrases: str) -> bool:
         """Whether any of the phrases stands in the code or the text."""
@@ -77,11 +78,14 @@ _envelopes = msgspec.json.Decoder(_Envelope)
 
 def of(answer: Answer, secret: str = "") -> Failure | None:
     """The failure that an answer tells of; None when it is a success as far as its envelope goes."""
+    if answer.status == 204:
+        return None
     try:
         envelope = _envelopes.decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _without_envelope(answer, secret)
-    if 200 <= answer.status < 300 and envelope.success is not False and (envelope.success or not envelope.error):
+    refused = envelope.success in (False, "false") or (envelope.error and not envelope.success)
+    if 200 <= answer.status < 300 and not refused:
         return None
     text = next((str(part) for part in (envelope.msg, envelope.message, envelope.detail) if part), "")
     code = envelope.error if isinstance(envelope.error, str) else ""
@@ -91,7 +95,8 @@ def of(answer: Answer, secret: str = "") -> Failure | None:
         code=code[:80],
         text=_clean(text or code or answer.body.decode(errors="replace"), secret),
         instance_id=str(bought) if isinstance(bought, int | str) and str(bought).isdigit() else None,
-        after_s=_wait_s(envelope.retry_after, text),
+        after_s=_seconds(envelope.retry_after),
+        threshold_s=_threshold_s(text),
     )
 
 
@@ -141,7 +146,7 @@ def _of_refused_rent(failure: Failure) -> errors.CloudError:
 
 def _common(failure: Failure) -> errors.CloudError | None:
     if throttled(failure):
-        return errors.Throttled(CLOUD, f"asked too often: {failure.text}", failure.after_s)
+        return errors.Throttled(CLOUD, f"asked too often: {failure.text}", max(failure.after_s, failure.threshold_s))
     if failure.status in (402, 411) or failure.says(*_CREDIT):
         return errors.CreditExhausted(CLOUD, f"the account can't pay: {failure.text}")
     if failure.status < 500 and failure.is_json and failure.says(*_KEY):
@@ -153,19 +158,20 @@ def _common(failure: Failure) -> errors.CloudError | None:
 
 def _without_envelope(answer: Answer, secret: str) -> Failure:
     text = answer.body[:20_000].decode(errors="replace")
-    after_s = _wait_s(None, text)
     shown = _clean(_TAG.sub(" ", text), secret) or "an empty body"
     if 200 <= answer.status < 300:
         shown = f"something that is no JSON object: {shown}"
-    return Failure(status=answer.status, code="", text=shown, is_json=False, after_s=after_s)
+    return Failure(status=answer.status, code="", text=shown, is_json=False, threshold_s=_threshold_s(text))
 
 
-def _wait_s(retry_after: Any, text: str) -> float:
-    if isinstance(retry_after, int | float) and not isinstance(retry_after, bool) and 0 < retry_after < 3600:
-        return float(retry_after)
+def _seconds(told: Any) -> float:
+    return float(told) if isinstance(told, int | float) and not isinstance(told, bool) and 0 < told < 3600 else 0.0
+
+
+def _threshold_s(text: str) -> float:
     match = _THRESHOLD.search(text)
     try:
-        return min(3600.0, float(match.group(1))) if match else 0.0
+        return _seconds(float(match.group(1))) if match else 0.0
     except ValueError:
         return 0.0
 

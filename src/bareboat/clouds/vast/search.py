@@ -43,12 +43,13 @@ def category(wanted: needs_.Needs) -> dict[str, Any]:
         "rentable": {"eq": True},
         "rented": {"eq": False},
         "external": {"eq": False},
-        "num_gpus": {"eq": wanted.gpu_count},
         "type": "bid" if wanted.pricing is needs_.Pricing.SPOT else "on-demand",
         "allocated_storage": wanted.disk_gib,
         "order": [["dph_total", "asc"]],
         "limit": PAGE,
     }
+    if wanted.gpu_count:
+        query["num_gpus"] = {"eq": wanted.gpu_count}
     names = gpus.spelled(wanted.gpu_names)
     if names:
         query["gpu_name"] = {"in": names}

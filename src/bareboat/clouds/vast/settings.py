@@ -1,5 +1,7 @@
 """What can be set about Vast, from the environment; and the cloud that comes of it."""
 
+import re
+import urllib.parse
 from typing import Literal
 
 import pydantic
@@ -32,19 +34,31 @@ class Settings(pydantic_settings.BaseSettings):
         description="Longest wait for one piece of work: its turn, its answers, its repetitions.",
     )
     tries: int = pydantic.Field(default=4, ge=1, le=20, description="How often something harmless is asked at most.")
+    visibility_window_s: float = pydantic.Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="How long a new instance may be missing from lists; shorter only for simulators on a fast clock.",
+    )
     search_pages: int = pydantic.Field(default=2, ge=1, le=20, description="Pages of 64 offers read at most.")
 
     @pydantic.field_validator("api_key")
     @classmethod
-    def _key_is_there(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:
-        return pydantic.SecretStr(value.get_secret_value().strip())
+    def _key_is_a_word(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:
+        key = value.get_secret_value().strip()
+        if not re.fullmatch(r"[\x21-\x7e]*", key):
+            raise ValueError("VAST_API_KEY holds blanks, line breaks or letters beyond ASCII; it has to be one word")
+        return pydantic.SecretStr(key)
 
     @pydantic.field_validator("url")
     @classmethod
     def _url_is_one(cls, value: str) -> str:
         value = value.strip().rstrip("/")
-        if not value.startswith(("https://", "http://")) or value.endswith("//"):
-            raise ValueError(f"VAST_URL is {value!r}; it has to start with https:// (or http:// for a simulator)")
+        parts = urllib.parse.urlsplit(value)
+        if parts.scheme not in ("https", "http") or not parts.hostname or re.search(r"\s", value):
+            raise ValueError(f"VAST_URL is {value!r}; it has to be https://HOST (or http://HOST:PORT for a simulator)")
+        if parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError("VAST_URL has a user, a query or a fragment; it has to be https://HOST and nothing else")
         return value
 
 
@@ -65,4 +79,5 @@ def open(settings: Settings, clock: clocks.Clock) -> cloud.VastCloud:
         ),
         clock,
         search_pages=settings.search_pages,
+        visibility_window_s=settings.visibility_window_s,
     )
