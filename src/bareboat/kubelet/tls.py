@@ -97,6 +97,8 @@ def _as_file(content: bytes) -> Iterator[Path]:
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
         try:
+            # It is memory and never waits; without this mark, tools that look for blocking calls can't know.
+            os.set_blocking(descriptor, False)
             os.write(descriptor, content)
             yield Path(f"/proc/self/fd/{descriptor}")
         finally:

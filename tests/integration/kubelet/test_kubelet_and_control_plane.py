@@ -106,6 +106,12 @@ async def test_a_user_without_rights_is_forbidden_and_a_finer_right_is_enough(ku
         assert (await get(opened, "/configz"))[0] == 403
 
 
+async def test_a_certificate_for_servers_does_not_pass_for_a_clients(kubelet: conftest.Kubelet) -> None:
+    async with session(kubelet, kubelet.sandbox.credentials.server) as opened:
+        with pytest.raises(aiohttp.ClientError):
+            await get(opened, "/healthz")
+
+
 async def test_a_service_account_with_the_documented_rights_gets_a_certificate(
     sandbox: controlplane.ControlPlane, kubectl: integration.Kubectl
 ) -> None:
