@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import trustme
 from aiohttp import web
@@ -419,13 +418,6 @@ async def test_a_new_client_certificate_is_used_after_the_old_one_was_refused(tm
         assert secure.peers == ["first", "first", "second"]
     finally:
         await runner.cleanup()
-
-
-def test_structs_leave_out_what_has_its_default_and_speak_camel_case() -> None:
-    meta = objects.ObjectMeta(name="a", resource_version="5")
-    assert msgspec.json.encode(meta) == b'{"name":"a","resourceVersion":"5"}'
-    read = msgspec.json.decode(b'{"ownerReferences":[{"uid":"u"}],"managedFields":[{}]}', type=objects.ObjectMeta)
-    assert read.owner_references == [objects.OwnerReference(uid="u")]
 
 
 @pytest.mark.parametrize(
