@@ -1,6 +1,7 @@
 """The account: keys, credit, the current user, ssh keys, secrets and charges."""
 
 import dataclasses
+import datetime
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ class Account:
         self.instance_keys: dict[str, int] = {}
         self.ssh_keys: list[dict[str, Any]] = []
         self.secrets: dict[str, str] = {}
+        self.template_ids: dict[int, int] = {}
         self._next_key_id = 1
 
     def caller(self, key: str) -> Caller | None:
@@ -83,7 +85,7 @@ class Account:
             "id": self._take_id(),
             "user_id": USER_ID,
             "public_key": _public_key(body),
-            "created_at": self._sim.estate.clock.now_s(),
+            "created_at": _date(self._sim.estate.clock.now_s()),
             "deleted_at": None,
         }
         self.ssh_keys.append(key)
@@ -142,7 +144,7 @@ class Account:
         if request.query.get("latest_first", "").lower() in ("true", "1"):
             entries.reverse()
         limit = int(request.query["limit"]) if request.query.get("limit", "").isdigit() else 100
-        rows = [_charge(entry, self._sim.estate.clock.now_s()) for entry in entries[: min(500, limit)]]
+        rows = [self._charge(entry) for entry in entries[: min(500, limit)]]
         answer = {"success": True, "count": len(rows), "total": len(entries), "next_token": None, "results": rows}
         return replies.as_json(answer)
 
@@ -155,6 +157,30 @@ class Account:
         return replies.as_json({"success": True, "count": 0, "total": 0, "next_token": None, "results": []})
 
     # -- how
+
+    def _charge(self, entry: ledger.Entry) -> dict[str, Any]:
+        end_s = entry.gone_s or self._sim.estate.clock.now_s()
+        hours = (end_s - entry.created_s) / 3600
+        kinds = (("gpu", entry.usd.gpu), ("disk", entry.usd.disk), ("bwd", entry.usd.bandwidth))
+        known = {"label": entry.label, "template_id": self.template_ids.get(entry.id)}
+        return {
+            "start": entry.created_s,
+            "end": end_s,
+            "type": "instance",
+            "source": f"instance-{entry.id}",
+            "description": f"Instance {entry.id}",
+            "amount": round(entry.usd.total, 6),
+            "metadata": {key: value for key, value in known.items() if value is not None},
+            "items": [
+                {
+                    "type": kind,
+                    "amount": round(usd, 6),
+                    "description": f"{hours:.3f} hours at ${entry.usd_per_hour:g}/hour",
+                }
+                for kind, usd in kinds
+                if usd > 0
+            ],
+        }
 
     def _take_id(self) -> int:
         self._next_key_id += 1
@@ -184,20 +210,5 @@ def _public_key(body: dict[str, Any]) -> str:
     return key
 
 
-def _charge(entry: ledger.Entry, now_s: float) -> dict[str, Any]:
-    hours = ((entry.gone_s or now_s) - entry.created_s) / 3600
-    kinds = (("gpu", entry.usd.gpu), ("disk", entry.usd.disk), ("bwd", entry.usd.bandwidth))
-    return {
-        "start": entry.created_s,
-        "end": entry.gone_s or now_s,
-        "type": "instance",
-        "source": f"instance-{entry.id}",
-        "description": f"Instance {entry.id}",
-        "amount": round(entry.usd.total, 6),
-        "metadata": {"label": entry.label, "template_id": None},
-        "items": [
-            {"type": kind, "amount": round(usd, 6), "description": f"{hours:.3f} hours at ${entry.usd_per_hour:g}/hour"}
-            for kind, usd in kinds
-            if usd > 0
-        ],
-    }
+def _date(at_s: float) -> str:
+    return datetime.datetime.fromtimestamp(at_s, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")

@@ -264,6 +264,8 @@ class Create:
         elif len(sim.estate.order(rental).ports) > rental.host.direct_ports:
             terms.kept_ports = rental.host.direct_ports
         sim.account.instance_keys[terms.instance_key] = rental.id
+        if terms.template_id is not None:
+            sim.account.template_ids[rental.id] = terms.template_id
 
     @staticmethod
     def _terms(rental: rentals.Rental) -> Terms:

@@ -197,7 +197,7 @@ class Instances:
             dlperf_per_dphtotal=round(base["dlperf"] / total, 4) if total else None,
             flops_per_dphtotal=round(base["total_flops"] / total, 4) if total else 0.0,
             vram_costperhour=total / base["gpu_total_ram"],
-            score=None,
+            score=round(base["dlperf"] / total * base["reliability2"], 3) if total else 0.0,
             search=records.price_split(gpu_usd, disk_usd),
             instance=records.price_split(gpu_usd if runs else 0, disk_usd),
             credit_balance=None,
