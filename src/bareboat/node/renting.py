@@ -170,7 +170,7 @@ class Renting:
         record.failures += 1
         record.not_before_s = self._use.clock.now_s() + pause_s
         record.waiting = pods.Waiting(reason, message)
-        told = f"{message}; trying again in {telling.duration(pause_s)}"
+        told = f"{message.rstrip('.')}; trying again in {telling.duration(pause_s)}"
         self._use.recorder.warning(telling.about(pod), reason, told)
         return pause_s
 
