@@ -1,6 +1,7 @@
 """The informer against a real API server, over a wire that is cut again and again."""
 
 import asyncio
+import contextlib
 import random
 from urllib.parse import urlsplit
 
@@ -11,8 +12,8 @@ from tests.integration.kube import builders
 
 from bareboat.kube import client as clients
 from bareboat.kube import config as configs
+from bareboat.kube import errors, objects, patches, resources
 from bareboat.kube import informer as informers
-from bareboat.kube import objects, patches, resources
 from bareboat.sandbox import controlplane
 
 NODE = "informer-test"
@@ -101,14 +102,37 @@ async def test_cache_equals_truth_after_chaos(
 async def test_a_place_that_the_server_has_forgotten_leads_to_a_new_list(
     client: clients.Client, namespace: str
 ) -> None:
-    await client.create(resources.PODS.path(namespace), builders.a_pod("a", NODE))
-    informer = informers.Informer(client, resources.PODS, Pod, namespace=namespace)
-    informer._resource_version = "1"  # from before the API server's memory begins
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(informer.run(), name="informer")
-        await informer.wait_synced(20)
-        assert versions(informer).keys() == {(namespace, "a")}
-        task.cancel()
+    things = resources.Resource("test.example.com/v1", "Thing", "things")
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    kind = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.test.example.com"},
+        "spec": {
+            "group": "test.example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "things", "kind": "Thing"},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+    await client.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", kind)
+    body = {"apiVersion": "test.example.com/v1", "kind": "Thing", "metadata": {"name": "a"}}
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(errors.NotFound):
+                await client.create(things.path(namespace), body)
+                break
+            await asyncio.sleep(0.1)
+    informer = informers.Informer(client, things, Pod, namespace=namespace)
+    # The server's memory of a kind begins when the kind is made, long after version 1.
+    informer._resource_version = "1"
+    with capture_logs() as logs:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(informer.run(), name="informer")
+            await informer.wait_synced(20)
+            assert versions(informer).keys() == {(namespace, "a")}
+            task.cancel()
+    assert any("410 Expired" in line["error"] for line in logs)
 
 
 async def test_an_object_that_no_longer_matches_the_selector_is_a_deletion(
