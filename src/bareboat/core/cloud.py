@@ -1,7 +1,7 @@
 """THE seam between Bareboat and a rental cloud. These docstrings are the contract; tests/contract holds drivers to it.
 
-A driver speaks and translates. It holds no policy (whom to rent from, when to give up), no metrics, no Kubernetes words.
-Errors are those of `core.errors`, named by what the caller does next; a driver raises no others. `CloudDown` and
+A driver speaks and translates. It holds no policy (whom to rent from, when to give up), no metrics, no words of
+Kubernetes. Errors are those of `core.errors`, named by what the caller does next; a driver raises no others. `CloudDown` and
 `Throttled` can come from every method.
 """
 
@@ -33,8 +33,8 @@ class Cloud(Protocol):
         """Buys. One call, never repeated by the driver. The instance carries `mark` from the first moment.
 
         Raises `OfferGone`, `NoCapacity`, `LaunchRefused`, `CredentialsRefused`, `CreditExhausted` or `Throttled` only
-        when nothing was bought for certain; `OutcomeUnknown` in every other failure. A cancelled call is of unknown
-        outcome too.
+        when nothing was bought for certain, and here `CloudDown` as well: when the request provably never left.
+        `OutcomeUnknown` in every other failure. A cancelled call is of unknown outcome too.
         """
         ...
 

@@ -55,9 +55,14 @@ def test_hard_limits_narrow_the_search() -> None:
 
 
 def test_spot_searches_bids_and_odd_regions_are_left_to_the_caller() -> None:
-    query = search.strict(needs.Needs(pricing=needs.Pricing.SPOT, regions=("europe", "US"), verified_only=False))
+    query = search.strict(needs.Needs(pricing=needs.Pricing.SPOT, regions=("the moon", "US"), verified_only=False))
     assert query["type"] == "bid"
     assert not {"geolocation", "verified", "gpu_ram", "dph_total"} & query.keys()
+
+
+def test_a_continent_is_searched_by_its_countries() -> None:
+    countries = search.strict(needs.Needs(regions=("EU", "US-CA")))["geolocation"]["in"]
+    assert {"SE", "US"} < set(countries) and "EU" not in countries
 
 
 async def test_enough_offers_cost_one_call() -> None:

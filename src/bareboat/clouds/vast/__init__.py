@@ -1,1 +1,1 @@
-"""Vast.ai."""
+"""Vast.ai: the driver (`settings.open`) and, in `sim`, its simulator. See the README beside this file."""

@@ -40,11 +40,5 @@ def normalised(geolocation: str | None, country: str | None = None) -> str | Non
     return code
 
 
-def country(region: str) -> str | None:
-    """The two letters of the country of a region as users write it; None when it isn't of the form `SE` or `US-CA`."""
-    head = region.strip().upper().split("-")[0]
-    return head if _is_code(head) else None
-
-
 def _is_code(text: str) -> bool:
     return len(text) == 2 and text.isascii() and text.isalpha()

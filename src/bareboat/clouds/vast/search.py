@@ -5,8 +5,9 @@ Each filter lets a little more through than the need allows, or exactly as much;
 
 from typing import Any
 
-from bareboat.clouds.vast import gpus, regions
+from bareboat.clouds.vast import gpus
 from bareboat.core import needs as needs_
+from bareboat.core import regions
 
 PAGE = 64
 """The most that an answer has been seen to hold, whatever the limit."""
@@ -31,9 +32,9 @@ def strict(wanted: needs_.Needs) -> dict[str, Any]:
         query["duration"] = {"gte": wanted.min_duration_s}
     if wanted.cpu_cores is not None:
         query["cpu_cores_effective"] = {"gte": wanted.cpu_cores}
-    countries = {regions.country(region) for region in wanted.regions}
-    if countries and None not in countries:
-        query["geolocation"] = {"in": sorted(filter(None, countries))}
+    places = [regions.canonical(place) for place in wanted.regions]
+    if places and all(map(regions.looks_right, places)):
+        query["geolocation"] = {"in": sorted(frozenset().union(*map(regions.countries, places)))}
     return query
 
 
