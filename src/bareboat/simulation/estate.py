@@ -9,11 +9,10 @@ import random
 from collections.abc import AsyncIterator, Mapping
 
 from bareboat.plumbing import clock as clocks
-from bareboat.simulation import agenda, faults, hosting, images, ledger, market, rentals
+from bareboat.simulation import agenda, boots, faults, hazards, hosting, images, ledger, market, rentals
 from bareboat.simulation.machines import machine as machines
 
 Stage = rentals.Stage
-GIB_PER_GB = 1.0
 CREDIT_CHECK_S = 5.0
 QUEUE_RETRY_S = 30.0
 ENDED_IS_DELETED_S = 48 * 3600.0
@@ -280,7 +279,7 @@ class Estate:
         now_s = self.now()
         self._halt(rental)
         if pull:
-            rental.host.images.discard(rental.image)
+            rental.host.images.clear()
             self._boot(rental, now_s, first=False)
             return
         self._come_up(
@@ -347,59 +346,25 @@ class Estate:
     # -- how
 
     def _boot(self, rental: rentals.Rental, now_s: float, *, first: bool) -> None:
-        moments, ready_s = self._boot_plan(rental, now_s, first=first)
+        order = self.order(rental)
+        boot = boots.plan(
+            rental,
+            self.image(rental.image, order.login),
+            self.plan.boot,
+            now_s,
+            first=first,
+            script=self.faults,
+            subject=self.subject(rental),
+            dice=self.dice(rental, "boot"),
+        )
+        if boot.pulled_gb and self.plan.bill_image_pull:
+            rental.add_traffic(down_gb=boot.pulled_gb)
         if first:
-            rental.life = moments
+            rental.life = boot.moments
         else:
-            rental.plan(moments)
-        if ready_s is not None:
-            self._come_up(rental, ready_s, ready_s, None)
-
-    def _boot_plan(
-        self, rental: rentals.Rental, now_s: float, *, first: bool
-    ) -> tuple[list[rentals.Moment], float | None]:
-        """Moments up to the container's creation, and when it may start (None: never)."""
-        times, dice, subject = self.plan.boot, self.dice(rental, "boot"), self.subject(rental)
-        shaky = 3.0 if rental.host.reliability < 0.95 else 1.0
-        stuck = self.faults.strikes("boot_stuck", now_s, subject, weight=shaky)
-        stuck_in = stuck.choose("stage", (str(Stage.PLACING), str(Stage.PULLING)), "either") if stuck else ""
-        moments = [rentals.Moment(now_s, Stage.PLACING if first else Stage.STARTING)]
-        if stuck_in == Stage.PLACING:
-            return moments, None
-        pull_from_s = now_s + dice.uniform(*(times.placing_s if first else times.starting_s))
-        moments.append(rentals.Moment(pull_from_s, Stage.PULLING))
-        if stuck_in == Stage.PULLING:
-            return moments, None
-        found = self.image(rental.image, self.order(rental).login)
-        failure = self.faults.strikes("pull_error", now_s, subject)
-        if isinstance(found, images.Refusal) or failure is not None:
-            after_s = failure.number("after_s") if failure else dice.uniform(10, 40) if times.placing_s[1] else 0.0
-            message = failure.text("message") if failure else ""
-            message = message or (found.message if isinstance(found, images.Refusal) else "manifest unknown")
-            moments.append(
-                rentals.Moment(pull_from_s + after_s, Stage.PULLING, f"Error response from daemon: {message}")
-            )
-            return moments, None
-        takes_s = self._pull_s(rental, found, dice)
-        slow = self.faults.strikes("pull_slow", now_s, subject)
-        created_s = pull_from_s + takes_s * (slow.number("times") if slow else 1.0)
-        oci = self.faults.strikes("oci_error", now_s, subject)
-        if oci is not None:
-            text = oci.text("message") or "exec: no such file or directory: unknown"
-            moments.append(rentals.Moment(created_s, Stage.CREATED, f"Error: OCI runtime create failed: {text}"))
-            return moments, None
-        moments.append(rentals.Moment(created_s, Stage.CREATED))
-        return moments, created_s + dice.uniform(*times.created_s)
-
-    def _pull_s(self, rental: rentals.Rental, image: images.Image, dice: random.Random) -> float:
-        cached = image.digest in rental.host.images
-        rental.host.images.add(image.digest)
-        size_gb = image.size_gib * 1.073741824
-        if self.plan.bill_image_pull and not cached:
-            rental.add_traffic(down_gb=size_gb)
-        if image.pull_s is not None and not cached and self.plan.boot.unpack_s[1] > 0:
-            return image.pull_s
-        return rentals.pull_s(size_gb, rental.host, self.plan.boot, dice, cached=cached)
+            rental.plan(boot.moments)
+        if boot.ready_s is not None:
+            self._come_up(rental, boot.ready_s, boot.ready_s, None)
 
     def _come_up(self, rental: rentals.Rental, from_s: float, ready_s: float, meanwhile: Stage | None) -> None:
         """The command starts at `ready_s`: as planned data, or by a real machine that reports when it has."""
@@ -419,28 +384,10 @@ class Estate:
         self.hosting.boot(rental, self._spec(rental), self)
 
     def _spec(self, rental: rentals.Rental) -> machines.MachineSpec:
-        order, host = self.order(rental), rental.host
+        order = self.order(rental)
         image = self.image(rental.image, order.login)
         assert isinstance(image, images.Image), "only a pulled image is started"
-        gpu = machines.GpuSpec(
-            name=host.gpu.name,
-            count=rental.gpus,
-            memory_mib=host.gpu.ram_mb,
-            driver_version=host.driver,
-            cuda_version=str(host.cuda),
-        )
-        return machines.MachineSpec(
-            image=image,
-            entrypoint=order.entrypoint,
-            args=order.args,
-            env=order.env(rental.id),
-            env_of_ports=order.env_of_ports,
-            ports=order.ports,
-            disk_gib=rental.disk_gb * GIB_PER_GB,
-            hostname=f"c-{rental.id}",
-            gpu=gpu,
-            user=order.user,
-        )
+        return hosting.spec(rental, order, image)
 
     def _imagined_ports(self, rental: rentals.Rental) -> Mapping[machines.Port, int]:
         dice = random.Random(f"{self.plan.seed}:ports:{rental.id}")
@@ -451,39 +398,25 @@ class Estate:
         if rental.at(at_s).stage is not Stage.RUNNING:
             rental.become(at_s, Stage.RUNNING)
         rental.running_since_s = at_s
-        subject = self.subject(rental)
-        exits = self.faults.strikes("process_exits", at_s, subject)
-        if exits is not None:
-            code = int(exits.number("code"))
-            self._while_same_run(rental, at_s + exits.number("after_s"), lambda due_s: self.exits(rental, code))
-        unsteady = max(0.0, 1 - rental.host.reliability) / 0.01
-        offline = self.faults.hazard_s("host_offline", at_s, subject, weight=unsteady)
-        if offline is not None:
-            wait_s, strike = offline
-            for_s = 1e12 if strike.chance("forever") else strike.number("for_s")
+        ahead = hazards.draw(self.faults, rental, at_s, self.subject(rental))
+        if ahead.exit is not None:
+            wait_s, code = ahead.exit
+            self._while_same_run(rental, at_s + wait_s, lambda due_s: self.exits(rental, code))
+        if ahead.offline is not None:
+            wait_s, for_s = ahead.offline
             self._while_same_run(rental, at_s + wait_s, lambda due_s: self.host_down(rental.host.machine_id, for_s))
-        silent = self.faults.hazard_s("heartbeat_lost", at_s, subject)
-        if silent is not None:
-            rental.silences.append((at_s + silent[0], at_s + silent[0] + silent[1].number("for_s")))
-        moves = None if rental.host.static_ip else self.faults.hazard_s("ip_changes", at_s, subject)
-        if moves is not None:
-            rental.moves_s = at_s + moves[0]
-        if rental.bid_usd_per_hour is not None:
-            self._plan_outbid(rental, at_s, subject)
+        if ahead.silence is not None:
+            rental.silences.append((at_s + ahead.silence[0], at_s + sum(ahead.silence)))
+        if ahead.outbid is not None:
+            wait_s, resume_s = ahead.outbid
+            self._while_same_run(rental, at_s + wait_s, lambda due_s: self._outbid_for(rental, due_s, resume_s))
+        if ahead.move_s is not None:
+            rental.moves_s = at_s + ahead.move_s
 
-    def _plan_outbid(self, rental: rentals.Rental, at_s: float, subject: Mapping[str, object]) -> None:
-        outbid = self.faults.hazard_s("outbid", at_s, subject)
-        if outbid is None:
-            return
-        wait_s, strike = outbid
-        resume_s = strike.number("resume_after_s") if strike.chance("resume") else None
-
-        def happens(due_s: float) -> None:
-            self.outbid(rental, due_s)
-            if resume_s is not None:
-                self.later(due_s + resume_s, lambda later_s: self._resume(rental))
-
-        self._while_same_run(rental, at_s + wait_s, happens)
+    def _outbid_for(self, rental: rentals.Rental, due_s: float, resume_s: float | None) -> None:
+        self.outbid(rental, due_s)
+        if resume_s is not None:
+            self.later(due_s + resume_s, lambda later_s: self._resume(rental))
 
     def _while_same_run(self, rental: rentals.Rental, due_s: float, action: agenda.Action) -> None:
         generation = rental.generation

@@ -17,7 +17,8 @@ def profile(name: str) -> list[faults.Rule]:
     for kind in faults.CATALOGUE:
         if name == "none" or kind.nasty == 0 or (name == "quirks" and kind.name not in faults.QUIRKS):
             continue
-        rule = faults.Rule(kind, **{"per_hour" if kind.when is faults.When.HAZARD else "rate": kind.nasty})
+        hazard = kind.when is faults.When.HAZARD
+        rule = faults.Rule(kind, rate=None if hazard else kind.nasty, per_hour=kind.nasty if hazard else None)
         if name == "quirks" and "never" in kind.settings:
             rule.settings = {"never": 0.0}
         rules.append(rule)

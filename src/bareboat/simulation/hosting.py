@@ -13,6 +13,8 @@ from bareboat.plumbing import clock as clocks
 from bareboat.simulation import images, rentals
 from bareboat.simulation.machines import machine as machines
 
+GB_PER_GIB = 1.073741824
+
 log = structlog.get_logger()
 
 
@@ -31,9 +33,35 @@ class Order:
     disk_gb: float = 10.0
     bid_usd_per_hour: float | None = None
     user: str | None = None
+    hostname: str | None = None
     wants_running: bool = True
     restarts: bool = False
     terms: object = None
+
+
+def spec(rental: rentals.Rental, order: Order, image: images.Image) -> machines.MachineSpec:
+    """What the rental's machine is to run, on the hardware that was rented."""
+    host = rental.host
+    gpu = machines.GpuSpec(
+        name=host.gpu.name,
+        count=rental.gpus,
+        memory_mib=host.gpu.ram_mb,
+        driver_version=host.driver,
+        cuda_version=str(host.cuda),
+    )
+    return machines.MachineSpec(
+        image=image,
+        entrypoint=order.entrypoint,
+        args=order.args,
+        env=order.env(rental.id),
+        env_of_ports=order.env_of_ports,
+        ports=order.ports,
+        disk_gib=rental.disk_gb / GB_PER_GIB,
+        memory_mib=int(host.cpu.ram_mb * rental.gpus / host.gpus),
+        hostname=order.hostname or f"c-{rental.id}",
+        gpu=gpu,
+        user=order.user,
+    )
 
 
 class Fate(Protocol):
@@ -102,9 +130,9 @@ class Hosting:
                     self._machines[rental.id] = machine
                 else:
                     await machine.start()
-            except machines.MachineError as error:
-                log.warning("simulation.machine_refused", rental=rental.id, reason=error.reason)
-                fate.refused(rental, error.reason)
+            except (machines.MachineError, TimeoutError, OSError) as error:
+                log.warning("simulation.machine_refused", rental=rental.id, reason=str(error))
+                fate.refused(rental, str(error) or "the machine did not start in time")
                 return
         if self._wanted.get(rental.id) != run:
             return
@@ -121,12 +149,13 @@ class Hosting:
         async with self._lock(rental_id):
             machine = self._machines.get(rental_id)
             if machine is not None and machine.exit_status is None:
-                with contextlib.suppress(machines.MachineError):
+                with contextlib.suppress(machines.MachineError, TimeoutError):
                     await (machine.kill() if kill else machine.stop(self.STOP_GRACE_S))
 
     async def _remove(self, rental_id: int) -> None:
         async with self._lock(rental_id):
             machine = self._machines.pop(rental_id, None)
             if machine is not None:
-                await machine.remove()
+                with contextlib.suppress(machines.MachineError, TimeoutError):
+                    await machine.remove()
         self._locks.pop(rental_id, None)

@@ -179,6 +179,8 @@ class Create:
             raise _invalid("'image' is required")
         if len(image) > 1024:
             raise _invalid("'image' is too long, at most 1024 characters")
+        if image.endswith(":") or (self._sim.switches.untagged_image == "error" and not _tagged(image)):
+            raise replies.Refused(500, "server_error", "Something went wrong on the server")
         env = body.get("env")
         pairs = [[str(key), str(value)] for key, value in env.items()] if isinstance(env, Mapping) else []
         args = _args(body)
@@ -212,6 +214,7 @@ class Create:
             disk_gb=_disk_gb(body.get("disk")),
             bid_usd_per_hour=_bid(body.get("price"), ask.gpus),
             user=body.get("user") or None,
+            hostname=next((value for key, value in pairs if key == "-h"), None),
             wants_running=body.get("target_state") != "stopped",
             restarts=self._sim.switches.on_exit == "restart",
             terms=terms,
@@ -272,6 +275,10 @@ class Create:
         terms = rental.terms
         assert isinstance(terms, Terms)
         return terms
+
+
+def _tagged(image: str) -> bool:
+    return any(mark in image.rsplit("/", 1)[-1] for mark in ":@")
 
 
 def _invalid(what: str) -> replies.Refused:

@@ -40,6 +40,7 @@ class Switches:
     port_number: Literal["right", "left"] = "right"
     ipv6_twin: bool = False
     too_few_ports: Literal["error", "missing"] = "error"
+    untagged_image: Literal["ok", "error"] = "ok"
     on_exit: Literal["exited", "restart"] = "exited"
     public_ip: Literal["loopback", "host"] = "loopback"
     address_newline: bool = True
