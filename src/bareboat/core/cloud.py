@@ -1,8 +1,8 @@
 """THE seam between Bareboat and a rental cloud. These docstrings are the contract; tests/contract holds drivers to it.
 
 A driver speaks and translates. It holds no policy (whom to rent from, when to give up), no metrics, no words of
-Kubernetes. Errors are those of `core.errors`, named by what the caller does next; a driver raises no others. `CloudDown` and
-`Throttled` can come from every method.
+Kubernetes. Errors are those of `core.errors`, named by what the caller does next; a driver raises no others.
+`CloudDown` and `Throttled` can come from every method.
 """
 
 from collections.abc import Sequence

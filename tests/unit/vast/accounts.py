@@ -23,6 +23,7 @@ class Account:
     null_equals_null: bool = True
     ignores_filters: bool = False
     tells_count: bool = True
+    counts_account: bool = False
     before_page: Callable[[int], None] = lambda page: None
     hidden: Callable[[int, Row], bool] = lambda page, row: False
     calls: int = 0
@@ -42,7 +43,7 @@ class Account:
             "next_token": str(page[-1]["id"]) if len(rest) > limit else None,
         }
         if self.tells_count:
-            told["total_instances"] = len(matching)
+            told["total_instances"] = len(self.rows if self.counts_account else matching)
         return web.json_response(told)
 
     def _passes(self, row: Row, filters: dict[str, dict[str, Any]]) -> bool:

@@ -30,6 +30,7 @@ class _Walk:
 
     rows: dict[str, instances.Instance] = field(default_factory=dict)
     counts: list[int] = field(default_factory=list)
+    pages: int = 0
 
     @property
     def complete(self) -> bool:
@@ -39,12 +40,13 @@ class _Walk:
 
 
 class Lists:
-    """The v1 list of one account. Remembers what was learned of how the server compares null."""
+    """The v1 list of one account. Remembers what was learned of how the server compares null and counts."""
 
     def __init__(self, api: apis.Api, clock: clocks.Clock) -> None:
         self._api = api
         self._clock = clock
-        self._null_is_not_running: bool = False
+        self._null_is_not_running = False
+        self._counts_matches: bool | None = None
 
     async def everything(self) -> instances.Listing:
         """All instances. Raises `CloudDown` when pages and counts don't agree."""
@@ -61,11 +63,16 @@ class Lists:
         first = await self._walk(filters)
         if first.complete:
             return list(first.rows.values())
+        if filters and not await self._count_can_be_relied_on():
+            return await self._uncounted(first, filters)
         second = await self._walk(filters)
         if second.complete:
             return list(second.rows.values())
         if not second.counts:
-            return self._agreed(first, second)
+            if second.rows and first.rows.keys() == second.rows.keys():
+                return list(second.rows.values())
+            # Nothing listed and nothing counted is no proof of an empty account.
+            raise errors.CloudDown(failures.CLOUD, "answered a list without the count of instances")
         rows = dict(second.rows)
         for row in await self._still_there(first.rows.keys() - second.rows.keys()):
             rows[row.id] = row
@@ -80,7 +87,8 @@ class Lists:
         1. what is not `running` (filtered list), 2. how many there are in all (a page of one row), 3. how many are
         `running` (likewise). Status is null while an instance is being made, and whether null differs from `running`
         is the server's secret. So 1 and 3 have to add up to 2; if they don't, null is asked for by name; if they still
-        don't, everything is read. Once a null row came with 1 the question is settled, and 3 is left out.
+        don't, everything is read. Once a null row came with 1 the question is settled, and 3 is left out. (The first
+        census of all makes a fourth call, to learn what the counts count.)
         The counts by label that come with each page would not do: they tell nothing of status.
         """
         taken_s = self._clock.now_s()
@@ -101,6 +109,10 @@ class Lists:
         return self._null_is_not_running
 
     async def _adds_up(self, unsettled: dict[str, instances.Instance], total: int) -> bool:
+        if not total:
+            return True
+        if not await self._count_can_be_relied_on():
+            return False
         running = await self._count({"actual_status": {"eq": _RUNNING}})
         if running + len(unsettled) < total:
             nulls = await self.where({"actual_status": {"eq": None}})
@@ -122,17 +134,29 @@ class Lists:
             rows += [row for row in found if int(row.id) in chunk]
         return rows
 
-    def _agreed(self, first: _Walk, second: _Walk) -> list[instances.Instance]:
-        if second.rows and first.rows.keys() == second.rows.keys():
-            return list(second.rows.values())
-        # Nothing listed and nothing counted is no proof of an empty account.
-        raise errors.CloudDown(failures.CLOUD, "answered a list without the count of instances")
+    async def _count_can_be_relied_on(self) -> bool:
+        """Whether the count of a filtered list is of what matches, as described, and not of the whole account.
+
+        Asked once, of an account that isn't empty: for an id that no instance has.
+        """
+        if self._counts_matches is None:
+            none_such, _ = await self._page({"id": {"eq": 0}}, None, 1)
+            if none_such.total_instances is not None:
+                self._counts_matches = none_such.total_instances == 0
+        return self._counts_matches is not False
+
+    async def _uncounted(self, walk: _Walk, filters: Filters) -> list[instances.Instance]:
+        """A filtered list without a count to hold it to: one page can't slip, several have to come twice the same."""
+        if walk.pages > 1 and (await self._walk(filters)).rows.keys() != walk.rows.keys():
+            raise errors.CloudDown(failures.CLOUD, "the list changed while it was read, and tells no count")
+        return list(walk.rows.values())
 
     async def _walk(self, filters: Filters) -> _Walk:
         walk = _Walk()
         token: str | None = None
         for _ in range(_MOST_PAGES):
             page, rows = await self._page(filters, token, PAGE)
+            walk.pages += 1
             walk.rows.update((row.id, row) for row in rows)
             if page.total_instances is not None:
                 walk.counts.append(page.total_instances)
