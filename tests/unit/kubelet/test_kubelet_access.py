@@ -68,7 +68,8 @@ async def test_anonymous_gets_in_only_where_it_is_switched_on_and_without_a_bad_
         assert await api.get("/healthz", user=None) == (200, "ok")
         status, body = await api.get("/pods", user=None)
         assert (status, body.partition(" ")[0]) == (403, "Forbidden")
-        assert (await api.get("/healthz", user=None, Authorization="Bearer wrong"))[0] == 401
+        for credential in ("Bearer wrong", "Basic d3Jvbmc6d3Jvbmc="):
+            assert (await api.get("/healthz", user=None, Authorization=credential))[0] == 401
 
 
 async def test_a_bearer_token_is_reviewed_once_and_then_remembered_for_two_minutes() -> None:
