@@ -18,7 +18,7 @@ import msgspec
 import yarl
 
 from bareboat.kube import config as configs
-from bareboat.kube import errors, objects, resources
+from bareboat.kube import errors, objects, resources, watching
 from bareboat.plumbing import backoff
 from bareboat.plumbing import clock as clocks
 
@@ -29,8 +29,6 @@ Query = Mapping[str, str]
 READ_TRIES = 3
 # Above the API server's bookmark interval (about 60 s): a watch silent for longer is half-open.
 WATCH_SILENCE_S = 100.0
-# In a burst of events, how long a few may wait for each other.
-GATHER_S = 0.01
 _READ_CHUNK = 2**18
 
 
@@ -90,6 +88,8 @@ class Client:
         self._requests: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
         self._retired: list[aiohttp.ClientSession] = []
+        self._renewals = 0
+        self._renewing_now = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._open()
@@ -312,10 +312,11 @@ class Client:
     ) -> bytes:
         url = self._url(path, query)
         limits = self._limits if timeout_s is None else aiohttp.ClientTimeout(total=timeout_s)
+        renewals = self._renewals
         try:
             return await self._send(verb, path, url, data, content_type, limits)
         except errors.Unauthorized:
-            if not await self._renewed():
+            if not await self._renewed(renewals):
                 raise
         return await self._send(verb, path, url, data, content_type, limits)
 
@@ -349,7 +350,7 @@ class Client:
         except TimeoutError as late:
             raise errors.Timeout(f"{verb} {path}: no answer within {limits.total} s") from late
         except (aiohttp.ClientError, OSError) as problem:
-            raise _unreachable(verb, path, self.config.server, problem) from problem
+            raise errors.unreachable(verb, path, self.config.server, problem) from problem
         if response.status >= 300:
             raise errors.from_answer(verb, path, response.status, response.headers.get("Retry-After"), answer)
         return answer
@@ -363,15 +364,18 @@ class Client:
         The iterator ends when the server closes and raises Unreachable when the connection breaks or nothing at all
         came for `silence_s`. An ERROR event is a line like any other.
         """
+        renewals = self._renewals
         try:
             response = await self._open_watch(path, query)
         except errors.Unauthorized:
-            if not await self._renewed():
+            if not await self._renewed(renewals):
                 raise
             response = await self._open_watch(path, query)
+        lines = watching.lines(path, self.config.server, response, silence_s)
         try:
-            yield self._lines(path, response, silence_s)
+            yield lines
         finally:
+            await lines.aclose()
             response.close()  # a watch's connection is of no further use
 
     async def _open_watch(self, path: str, query: Query) -> aiohttp.ClientResponse:
@@ -401,87 +405,33 @@ class Client:
         except TimeoutError as late:
             raise errors.Timeout(f"WATCH {path}: no answer within {self._timeout_s} s") from late
         except (aiohttp.ClientError, OSError) as problem:
-            raise _unreachable("WATCH", path, self.config.server, problem) from problem
-
-    async def _lines(self, path: str, response: aiohttp.ClientResponse, silence_s: float) -> AsyncIterator[bytes]:
-        rest = b""
-        content = response.content
-        silence = _Silence(content, silence_s)
-        try:
-            while chunk := await content.readany():
-                hurried = silence.broken()
-                lines = (rest + chunk if rest else chunk).split(b"\n")
-                rest = lines.pop()
-                for line in lines:
-                    if line:
-                        yield line
-                if hurried:
-                    await _let_events_gather(response)
-        except TimeoutError as late:
-            raise errors.Timeout(f"WATCH {path}: nothing came for {silence_s} s, the connection is dead") from late
-        except (aiohttp.ClientError, OSError) as problem:
-            raise _unreachable("WATCH", path, self.config.server, problem) from problem
-        finally:
-            silence.stop()
+            raise errors.unreachable("WATCH", path, self.config.server, problem) from problem
 
     async def _headers(self) -> dict[str, str]:
         authorization = await self.config.credentials.authorization()
         return {"Authorization": authorization} if authorization is not None else {}
 
-    async def _renewed(self) -> bool:
-        identity = self.config.credentials
-        if not await identity.renew():
-            return False
-        await identity.authorization()  # an exec plugin runs now, so that its certificate is in place below
-        if identity.by_certificate and self._requests is not None and self._watches is not None:
-            # Open connections go on with the certificate they began with; requests in flight finish on them.
-            self._retired += [self._requests, self._watches]
-            self._open()
-            while len(self._retired) > 4:
-                await self._retired.pop(0).close()
-        return True
+    async def _renewed(self, renewals: int) -> bool:
+        """After a 401: whether to try again. Of many requests that were refused together, one renews for all."""
+        async with self._renewing_now:
+            if self._renewals != renewals:
+                return True
+            identity = self.config.credentials
+            if not await identity.renew():
+                return False
+            await identity.authorization()  # an exec plugin runs now, so that its certificate is in place below
+            self._renewals += 1
+            if identity.by_certificate and self._requests is not None and self._watches is not None:
+                # Open connections go on with the certificate they began with; requests in flight finish on them.
+                self._retired += [self._requests, self._watches]
+                self._open()
+                while len(self._retired) > 4:
+                    await self._retired.pop(0).close()
+            return True
 
     def _url(self, path: str, query: Query | None) -> yarl.URL:
         text = f"{self.config.server}{path}?{urlencode(query)}" if query else self.config.server + path
         return yarl.URL(text, encoded=True)
-
-
-class _Silence:
-    """Fails a stream on which nothing came for so long. aiohttp's own read timeout costs a timer per piece of data."""
-
-    def __init__(self, content: aiohttp.StreamReader, longest_s: float) -> None:
-        self._content = content
-        self._longest_s = longest_s
-        self._loop = asyncio.get_running_loop()
-        self._heard_s = self._loop.time()
-        self._timer = self._loop.call_later(longest_s, self._check)
-
-    def broken(self) -> bool:
-        """Something came; True when something else had come just before."""
-        last_s, self._heard_s = self._heard_s, self._loop.time()
-        return self._heard_s - last_s < 2 * GATHER_S
-
-    def stop(self) -> None:
-        self._timer.cancel()
-
-    def _check(self) -> None:
-        left_s = self._heard_s + self._longest_s - self._loop.time()
-        if left_s > 0:
-            self._timer = self._loop.call_later(left_s, self._check)
-        else:
-            self._content.set_exception(TimeoutError())
-
-
-async def _let_events_gather(response: aiohttp.ClientResponse) -> None:
-    """In a burst, leaves events in the socket for a moment: a batch costs little more than a single one does."""
-    protocol = response.connection.protocol if response.connection is not None else None
-    if protocol is None:
-        return
-    protocol.pause_reading()
-    try:
-        await asyncio.sleep(GATHER_S)
-    finally:
-        protocol.resume_reading()
 
 
 def selectors(field_selector: str | None, label_selector: str | None) -> dict[str, str]:
@@ -500,7 +450,3 @@ def _decode(path: str, answer: bytes, kind: Any) -> Any:
         return _decoder(kind).decode(answer)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise errors.Malformed(f"{path}: the answer is not what was asked for: {problem}") from problem
-
-
-def _unreachable(verb: str, path: str, server: str, problem: BaseException) -> errors.Unreachable:
-    return errors.Unreachable(f"{verb} {path}: {server} can't be reached: {type(problem).__name__}: {problem}")

@@ -153,6 +153,10 @@ def from_watch(path: str, body: bytes) -> ApiError:
     return from_answer("WATCH", path, code, None, body)
 
 
+def unreachable(verb: str, path: str, server: str, problem: BaseException) -> Unreachable:
+    return Unreachable(f"{verb} {path}: {server} can't be reached: {type(problem).__name__}: {problem}")
+
+
 def _speaks_of_another_object(status: int, detail: str) -> bool:
     # The API server has no code of its own for it (seen on 1.36): status writes fail in validation, deletes and
     # bindings in the precondition checks of two layers with two wordings.

@@ -35,7 +35,8 @@ class Informer(Generic[T]):
     """Holds every object of `resource` that the selectors choose, keyed by (namespace, name).
 
     Handlers are called as `handler(key, old, new)`: old is None for an addition, new is None for a deletion (old is
-    then the last known state). They run in the event loop and must only enqueue the key. Objects handed out are shared:
+    then the last known state). They run in the event loop, must only enqueue the key and never
+    raise. Objects handed out are shared:
     never change them. `run()` never returns; a second `run()` after a crash goes on with the cache it finds.
     """
 

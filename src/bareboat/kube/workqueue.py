@@ -6,6 +6,7 @@ key; one key's failure never touches another's. Times are the injected clock's.
 
 import asyncio
 import heapq
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
@@ -13,8 +14,8 @@ from typing import Generic, TypeVar
 import structlog
 
 from bareboat.kube import errors
-from bareboat.plumbing import backoff, supervise
 from bareboat.plumbing import clock as clocks
+from bareboat.plumbing import supervise
 
 log = structlog.get_logger()
 
@@ -58,7 +59,7 @@ class WorkQueue(Generic[K]):
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._order = 0
-        self._backoffs: dict[K, backoff.Backoff] = {}
+        self._failures: dict[K, int] = {}
         self._forgotten: set[K] = set()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._timer_until_s = float("inf")
@@ -81,8 +82,7 @@ class WorkQueue(Generic[K]):
 
     def failures(self, key: K) -> int:
         """Failed passes of this key in a row."""
-        known = self._backoffs.get(key)
-        return known.failures if known is not None else 0
+        return self._failures.get(key, 0)
 
     def add(self, key: K) -> None:
         """As soon as a worker is free; of many adds before that, one pass is made."""
@@ -116,7 +116,7 @@ class WorkQueue(Generic[K]):
         In the middle of a pass it also drops the retry of that pass; a later `add` works as ever.
         """
         self._due.pop(key, None)
-        self._backoffs.pop(key, None)
+        self._failures.pop(key, None)
         self._dirty.discard(key)
         if key in self._running:
             self._forgotten.add(key)
@@ -165,16 +165,16 @@ class WorkQueue(Generic[K]):
         if isinstance(outcome, Exception):
             self._retry(key, outcome)
             return
-        self._backoffs.pop(key, None)
+        self._failures.pop(key, None)
         if outcome is not None:
             self.add_after(key, outcome)
 
     def _retry(self, key: K, failure: Exception) -> None:
-        pause = self._backoffs.get(key)
-        if pause is None:
-            pause = self._backoffs[key] = backoff.Backoff(self._first_retry_s, self._longest_retry_s)
-        wait_s = max(pause.next_s(), getattr(failure, "after_s", None) or 0.0)
-        facts = {"queue": self.name, "key": str(key), "again_in_s": round(wait_s, 2), "failures": pause.failures}
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        pause_s = min(self._longest_retry_s, self._first_retry_s * 2.0 ** min(failures, 30)) * random.uniform(0.9, 1.1)
+        wait_s = max(pause_s, getattr(failure, "after_s", None) or 0.0)
+        facts = {"queue": self.name, "key": str(key), "again_in_s": round(wait_s, 2), "failures": failures + 1}
         if isinstance(failure, self._known):
             log.warning("work.failed", error=str(failure), **facts)
         else:

@@ -199,6 +199,31 @@ async def test_refused_credentials_are_renewed_once(api: fakeapi.FakeApi, tmp_pa
     assert len(api.requests) == 3
 
 
+async def test_requests_refused_together_renew_the_credentials_once(api: fakeapi.FakeApi) -> None:
+    class Counting(credentials.Fixed):
+        renewals = 0
+
+        async def authorization(self) -> str | None:
+            return f"Bearer {self.renewals}"
+
+        async def renew(self) -> bool:
+            await asyncio.sleep(0.01)
+            self.renewals += 1
+            return True
+
+    async def check(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.01)
+        if request.headers["Authorization"] != "Bearer 1":
+            return fakeapi.refusal(401, "Unauthorized", "Unauthorized")
+        return web.json_response({"metadata": {}})
+
+    identity = Counting()
+    api.script += [check] * 40
+    async with clients.Client(api.config(identity)) as client:
+        await asyncio.gather(*(client.patch(POD, {}) for _ in range(20)))
+    assert identity.renewals == 1 and len(api.requests) == 40
+
+
 async def test_patches_name_their_kind_and_field_manager(api: fakeapi.FakeApi, client: clients.Client) -> None:
     await client.patch(POD, b"{}", clients.Patch.APPLY, field_manager="us", force=True)
     await client.patch(POD, objects.Status(code=1))
