@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from bareboat.core import cloud as clouds
-from bareboat.core import errors, instances
+from bareboat.core import errors, instances, labels
 from bareboat.plumbing import backoff
 from bareboat.plumbing import clock as clocks
 
@@ -53,6 +53,7 @@ class Watcher:
         self._owners: dict[str, set[str]] = {}
         self._rented_s: dict[str, float] = {}
         self._ending_s: dict[str, float] = {}
+        self._unproven: set[str] = set()
         self._listed_s = -math.inf
         self._foreign = 0
         self._poked = asyncio.Event()
@@ -85,6 +86,16 @@ class Watcher:
         """Told by an exact read elsewhere."""
         self._put(instance)
 
+    def follow(self, instance: instances.Instance, mark: labels.Mark) -> None:
+        """An exact read of an instance that its owner calls its own but whose label says otherwise: it is watched as
+        the owner's, and not proven to be ours until the label is."""
+        self._unproven.add(instance.id)
+        self._keep(dataclasses.replace(instance, label=str(mark)))
+
+    def is_proven(self, instance_id: str) -> bool:
+        """Whether its own label has said whose it is."""
+        return instance_id in self._known and instance_id not in self._unproven
+
     def ending(self, instance_id: str) -> None:
         """Its end was asked for: a listing without it proves the end."""
         self._ending_s.setdefault(instance_id, self._clock.monotonic_s())
@@ -97,6 +108,7 @@ class Watcher:
         """A read said that it does not exist (any more)."""
         self._ending_s.pop(instance_id, None)
         self._rented_s.pop(instance_id, None)
+        self._unproven.discard(instance_id)
         instance = self._known.pop(instance_id, None)
         for told in self.on_gone:
             told(instance_id)
@@ -179,6 +191,7 @@ class Watcher:
             self.gone(instance_id)
         self._foreign = 0
         for each in listing.instances:
+            self._rented_s.pop(each.id, None)
             if each.mark is not None or each.id in self._known:
                 self._put(each)
             else:
@@ -192,8 +205,11 @@ class Watcher:
     async def _confirmed(self, missing: list[instances.Instance], started_s: float) -> list[str]:
         """Which of the missing are gone for certain. Raises `CloudDown` when the listing is shown to be false."""
         window_s = self.cloud.visibility_window_s
-        asked = [each.id for each in missing if self._ending_s.get(each.id, math.inf) < started_s]
+        # What was never listed yet may be missing for being new, whatever was asked for since.
         young = {each.id for each in missing if self._rented_s.get(each.id, -math.inf) > started_s - window_s}
+        asked = [
+            each.id for each in missing if self._ending_s.get(each.id, math.inf) < started_s and each.id not in young
+        ]
         lost = [each.id for each in missing if each.id not in self._ending_s and each.id not in young]
         # Nobody asked for the end of these. Reading a few of them shows whether the listing can be believed at all.
         gone = []
@@ -214,8 +230,13 @@ class Watcher:
         if mark is None and before is not None and before.mark is not None:
             # Somebody edited the label: the id still tells whose it is.
             instance = _relabelled(instance, before)
-            mark = instance.mark
-        if mark is None or before == instance:
+        elif mark is not None:
+            self._unproven.discard(instance.id)
+        self._keep(instance)
+
+    def _keep(self, instance: instances.Instance) -> None:
+        mark = instance.mark
+        if mark is None or self._known.get(instance.id) == instance:
             return
         self._known[instance.id] = instance
         self._owners.setdefault(mark.owner_uid, set()).add(instance.id)

@@ -13,7 +13,7 @@ from bareboat.fleet import accounts
 from bareboat.kube import errors as kube_errors
 from bareboat.kube import informer as informers
 from bareboat.kube import resources, workqueue
-from bareboat.node import decide, endings, parts, prober, records, renting, telling, views, writing
+from bareboat.node import decide, endings, parts, preparation, prober, records, renting, telling, views, writing
 from bareboat.workload import pod as pods
 from bareboat.workload import probing
 from bareboat.workload import status as statuses
@@ -22,6 +22,7 @@ log = structlog.get_logger()
 
 STEPS_A_PASS = 8
 SETTLE_S = 1.0
+UNPROVEN_S = 30.0
 
 
 class Pods:
@@ -159,6 +160,7 @@ class Pods:
     def _fold_in(self, pod: pods.Pod, record: records.Record) -> instances.Instance | None:
         """What the cloud shows, into the record; strays of earlier attempts are ended. The present instance."""
         current: instances.Instance | None = None
+        self._note_image(pod, record)
         for instance in self._instances_of(record):
             if instance.mark != self._renting.mark(record):
                 if instance.mark is not None and instance.mark.cluster_id == self._use.cluster_id:
@@ -177,6 +179,15 @@ class Pods:
         if current is not None:
             self._note_state(pod, record, current)
         return current
+
+    @staticmethod
+    def _note_image(pod: pods.Pod, record: records.Record) -> None:
+        """Another image owes nothing to the failures of the last one."""
+        image = pod.spec.containers[0].image
+        if image != record.wanted_image and record.wanted_image and record.renting is records.Renting.NONE:
+            record.not_before_s = 0.0
+            record.failures = 0
+        record.wanted_image = image
 
     def _stopped_paying(self, record: records.Record) -> None:
         if self._prober is not None:
@@ -215,7 +226,8 @@ class Pods:
         """The price that is really charged; over a cap, the instance is given back."""
         if abs(usd_per_hour - record.usd_per_hour) < 1e-4 or record.ending_why:
             return
-        over = self._use.broker.ledger.settle(record.uid, usd_per_hour, self._use.clock.now_s())
+        cap = preparation.most_usd_per_hour(pod, self._use)
+        over = self._use.broker.ledger.settle(record.uid, usd_per_hour, self._use.clock.now_s(), cap_usd_per_hour=cap)
         if over is None:
             if record.running_s is not None or usd_per_hour >= record.usd_per_hour:
                 record.usd_per_hour = usd_per_hour
@@ -240,8 +252,10 @@ class Pods:
             case decide.Confirm():
                 return await self._confirm(record)
             case decide.EndInstance():
-                self._end(record, action.why)
-                return False, None
+                if record.end is not None or record.is_counted:
+                    # Once the instance is gone nobody can read again how its container ended.
+                    await self._report(record.uid, record)
+                return await self._end(record, action.why)
             case decide.ReadExit():
                 if instance is None:
                     return False, SETTLE_S
@@ -269,16 +283,49 @@ class Pods:
         after_s = await self._renting.rent(pod, record)
         return False, SETTLE_S if record.renting is records.Renting.RENTED else after_s
 
-    def _end(self, record: records.Record, why: str) -> None:
-        if record.instance_id is not None:
-            self._ending[(record.cloud, record.instance_id)] = record.uid
-            self._use.accounts[record.cloud].reaper.end(record.instance_id, why)
+    async def _end(self, record: records.Record, why: str) -> tuple[bool, float | None]:
+        """Only what its mark proves to be ours: annotations can be written by others, and labels too."""
+        account = self._use.accounts[record.cloud]
+        instance_id = record.instance_id or ""
+        if not account.watcher.is_proven(instance_id):
+            instance = await account.cloud.instance(instance_id)
+            if instance is None:
+                account.watcher.gone(instance_id)
+                self._gone.add((record.cloud, instance_id))
+                return True, None
+            if not self._is_ours(instance, record):
+                return self._not_ours(instance, record, account)
+            account.watcher.seen(instance)
+        self._ending[(record.cloud, instance_id)] = record.uid
+        account.reaper.end(instance_id, why)
+        return False, None
+
+    def _is_ours(self, instance: instances.Instance, record: records.Record) -> bool:
+        mark = instance.mark
+        return mark is not None and (mark.cluster_id, mark.owner_uid) == (self._use.cluster_id, record.uid)
+
+    def _not_ours(
+        self, instance: instances.Instance, record: records.Record, account: accounts.Account
+    ) -> tuple[bool, float | None]:
+        """Its state is still told as the pod's; nothing is ended and nothing rented instead until a person decides."""
+        mark = self._renting.mark(record)
+        account.watcher.follow(instance, mark)
+        pod = self.pod(record.uid)
+        if pod is not None:
+            why = (
+                f"{instance.cloud}/{instance.id} carries the label {instance.label or ''!r} instead of {str(mark)!r}: "
+                "it can't be proven to be this pod's and will not be ended; put the label back, or destroy it yourself"
+            )
+            self._use.recorder.warning(telling.about(pod), "MarkMissing", why)
+        return False, UNPROVEN_S
 
     async def _confirm(self, record: records.Record) -> tuple[bool, float | None]:
         """No list shows the instance any more: an exact read decides."""
         account = self._use.accounts[record.cloud]
         instance_id = record.instance_id or ""
         instance = await account.cloud.instance(instance_id)
+        if instance is not None and not self._is_ours(instance, record):
+            return self._not_ours(instance, record, account)
         if instance is not None:
             account.watcher.seen(instance)
             return False, SETTLE_S
@@ -294,6 +341,8 @@ class Pods:
 
     async def _remove(self, pod: pods.Pod, record: records.Record) -> tuple[bool, float | None]:
         """Nothing is rented: the object may go. Whoever looks at its end (owner, finalizer) finds a terminal phase."""
+        if any(self._is_ours(each, record) for each in self._instances_of(record)):
+            return False, SETTLE_S  # of an earlier attempt, not yet proven gone
         if record.has_run and record.end is None:
             now_s = self._use.clock.now_s()
             killed = pods.Terminated(137, "Error", "The instance was destroyed because the pod was deleted")
@@ -336,7 +385,7 @@ class Pods:
         if await self._exists(record):
             log.warning("pod.cache_behind", pod="/".join(record.key))
             return True
-        self._end(record, "its pod does not exist any more")
+        await self._end(record, "its pod does not exist any more")
         return True
 
     async def _exists(self, record: records.Record) -> bool:

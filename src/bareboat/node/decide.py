@@ -228,6 +228,5 @@ def _deadline_exceeded(record: records.Record, now_s: float) -> records.End:
 def _timed(terminated: pods.Terminated, record: records.Record, now_s: float) -> pods.Terminated:
     terminated.started_at = statuses.stamp(record.running_s) if record.running_s is not None else None
     terminated.finished_at = statuses.stamp(now_s)
-    if record.instance_id:
-        terminated.container_id = f"{record.cloud}://{record.instance_id}"
+    terminated.container_id = record.container_id
     return terminated

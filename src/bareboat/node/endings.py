@@ -88,8 +88,9 @@ class Endings:
         record.ending_why = ended.why
         if decide.restarts(pod, ended.terminated):
             pause_s = decide.restart_pause_s(record, now_s)
-            record.last = ended.terminated
-            record.restart_count += 1
+            if not record.is_counted:
+                record.last = ended.terminated
+                record.restart_count += 1
             record.not_before_s = now_s + pause_s
             record.waiting = views.restart_waiting(pod, record, pause_s)
             record.running_s = None
@@ -136,6 +137,7 @@ class Endings:
             killed = pods.Terminated(137, "Error", "Container image changed")
             killed.started_at = statuses.stamp(record.running_s) if record.running_s is not None else None
             killed.finished_at = statuses.stamp(now_s)
+            killed.container_id = record.container_id
             record.last = killed
             record.restart_count += 1
         record.ending_why = f"the pod's image was changed to {image}"

@@ -63,7 +63,9 @@ class Orphans:
             for instance in account.watcher.known:
                 mark = instance.mark
                 ours = mark is not None and mark.cluster_id == self._use.cluster_id
-                if ours and mark is not None and mark.owner_uid not in self._owners:
+                if not ours or mark is None or not account.watcher.is_proven(instance.id):
+                    continue
+                if mark.owner_uid not in self._owners:
                     found.append(instance)
         return found
 

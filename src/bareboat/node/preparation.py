@@ -75,6 +75,14 @@ def eligible(pod: pods.Pod, rents_for: str) -> NotNow | None:
     return None
 
 
+def most_usd_per_hour(pod: pods.Pod, use: parts.Parts) -> float | None:
+    """The pod's own limit as it stands now; None when it says nonsense, which ends nothing that runs."""
+    try:
+        return wants.from_pod(pod, use.defaults).max_usd_per_hour
+    except notes.Invalid:
+        return None
+
+
 async def prepare(pod: pods.Pod, use: parts.Parts) -> Prepared | NotNow:
     """Reads what the pod refers to: one call per object, shared for seconds; none for a pod that refers to nothing."""
     refused = eligible(pod, use.rents_for)

@@ -45,13 +45,17 @@ class End:
 
 @dataclass(slots=True)
 class Record:
-    """Mutable, one per pod uid, touched by that key's one worker only."""
+    """Mutable, one per pod uid, touched by that key's one worker only.
+
+    `asked_s` is the latest moment at which a rent call of the present attempt may have been under way.
+    """
 
     uid: str
     key: tuple[str, str]
     acknowledged_s: float
     attempt: int = 0
     attempted_s: float = 0.0
+    asked_s: float = 0.0
     renting: Renting = Renting.NONE
     instance_id: str | None = None
     cloud: str = ""
@@ -60,6 +64,7 @@ class Record:
     gpu: str = ""
     usd_per_hour: float = 0.0
     image: str = ""
+    wanted_image: str = ""
     rented_s: float = 0.0
     running_s: float | None = None
     unreachable_s: float | None = None
@@ -81,7 +86,7 @@ class Record:
     def new_attempt(self, offer: offers.Offer, usd_per_hour: float, image: str, now_s: float) -> None:
         """The mark of this attempt is unique from here on; written to the pod before anything is bought."""
         self.attempt += 1
-        self.attempted_s = now_s
+        self.attempted_s = self.asked_s = now_s
         self.renting = Renting.UNKNOWN
         self.instance_id = None
         self.take(offer, usd_per_hour)
@@ -89,6 +94,16 @@ class Record:
         self.running_s = self.unreachable_s = None
         self.exit_reads = 0
         self.probe = self.resumed_probe = None
+
+    @property
+    def container_id(self) -> str:
+        """Of the present instance; empty when there is none."""
+        return f"{self.cloud}://{self.instance_id}" if self.instance_id else ""
+
+    @property
+    def is_counted(self) -> bool:
+        """The end of the present instance's container stands in the status already, as its last state."""
+        return self.last is not None and bool(self.container_id) and self.last.container_id == self.container_id
 
     def take(self, offer: offers.Offer, usd_per_hour: float) -> None:
         """The offer of the present attempt, first or next."""
@@ -119,7 +134,8 @@ class Record:
         rented = self.instance_id is not None
         return {
             notes.ATTEMPT: str(self.attempt) if self.attempt else None,
-            notes.ATTEMPTED_AT: statuses.stamp(self.attempted_s) if self.attempt else None,
+            # There as long as the attempt may have bought something: what is settled needs no looking up.
+            notes.ATTEMPTED_AT: statuses.stamp(self.attempted_s) if self.renting is not Renting.NONE else None,
             notes.CLOUD: self.cloud or None,
             notes.OFFER: self.offer_id or None,
             notes.MACHINE: self.machine_id or None,
@@ -151,8 +167,9 @@ def from_pod(pod: pods.Pod, now_s: float) -> Record:
         record.instance_id = instance.partition("/")[2]
         record.renting = Renting.RENTED
         record.rented_s = record.attempted_s
-    elif record.attempt:
+    elif record.attempt and notes.ATTEMPTED_AT in known:
         record.renting = Renting.UNKNOWN
+        record.asked_s = now_s  # an earlier process may have been asking until its very end
     _from_status(record, pod)
     return record
 
@@ -161,6 +178,10 @@ def _from_status(record: Record, pod: pods.Pod) -> None:
     for each in pod.status.container_statuses[:1]:
         record.restart_count = each.restart_count
         record.last = each.last_state.terminated
+        if record.is_counted:
+            record.ending_why = "its container has ended"
+        if each.state.waiting is not None:
+            record.waiting = each.state.waiting
         if each.state.running is not None:
             record.running_s = _unix_s(each.state.running.started_at)
             record.has_run = True

@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 LOOK_S = 2.0
 REFRESH_S = 300.0
+STANDS_S = 10.0
 
 
 class NodeSpec(objects.Partial, frozen=True):
@@ -55,7 +56,7 @@ class Registration:
         self._lease = lease
         self._clock = clock
         self._written: tuple[node_object.Spec, node_object.Health] | None = None
-        self._written_s = 0.0
+        self._written_s = self._stood_s = 0.0
 
     async def run(self) -> None:
         """Works until cancelled. What the API server refuses is tried again by the supervisor."""
@@ -63,12 +64,20 @@ class Registration:
         while True:
             await self._clock.sleep(LOOK_S)
             now = (self._spec(), self._health())
-            if now != self._written or self._clock.monotonic_s() - self._written_s > REFRESH_S:
-                try:
+            try:
+                if now != self._written or self._clock.monotonic_s() - self._written_s > REFRESH_S:
                     await self._update()
-                except errors.NotFound:
-                    log.warning("node.deleted", node=now[0].name, what="somebody deleted the Node; it is made anew")
-                    await self._register()
+                elif self._clock.monotonic_s() - self._stood_s > STANDS_S:
+                    await self._check(now[0].name)
+            except errors.NotFound:
+                log.warning("node.deleted", node=now[0].name, what="somebody deleted the Node; it is made anew")
+                await self._register()
+
+    async def _check(self, name: str) -> None:
+        """Long before the control plane removes the pods of a Node that is gone (40 s)."""
+        node = await self._client.get(resources.NODES.path(None, name), type=objects.Metadata)
+        self._lease.own(node.metadata.uid)
+        self._stood_s = self._clock.monotonic_s()
 
     async def _register(self) -> None:
         spec, health = self._spec(), self._health()
@@ -109,4 +118,4 @@ class Registration:
         if self._written is not None and self._written[1].trouble != health.trouble:
             log.info("node.health", node=spec.name, trouble=health.trouble)
         self._written = (spec, health)
-        self._written_s = self._clock.monotonic_s()
+        self._written_s = self._stood_s = self._clock.monotonic_s()

@@ -53,16 +53,18 @@ class Renting:
         Returns the seconds after which to look again while that is not certain, else 0.
         """
         mark = self.mark(record)
-        found = [each for each in account.watcher.of(record.uid) if each.mark == mark]
-        if not found:
-            found = list(await account.cloud.marked(mark))
-            for each in found:
-                account.watcher.rented(each)
+        accounts_ = (account, *(each for each in self._use.accounts.values() if each is not account))
+        found = [each for one in accounts_ for each in one.watcher.of(record.uid) if each.mark == mark]
+        for one in accounts_ if not found else ():
+            marked = list(await one.cloud.marked(mark))
+            for each in marked:
+                one.watcher.rented(each)
+            found += marked
         if found:
             self.adopt(record, found[0])
             return 0.0
         now_s = self._use.clock.now_s()
-        left_s = record.attempted_s + account.cloud.visibility_window_s - now_s
+        left_s = record.asked_s + max(each.cloud.visibility_window_s for each in accounts_) - now_s
         if left_s > 0:
             return min(LOOK_AGAIN_S, left_s + 0.1)
         log.info("attempt.bought_nothing", pod="/".join(record.key), mark=str(mark))
@@ -141,6 +143,8 @@ class Renting:
         log.warning("rent.outcome_unknown", pod="/".join(record.key), mark=str(self.mark(record)), why=unknown.why)
         message = f"the answer to the rent call was lost or unclear ({unknown.why}); looking for what it bought"
         record.waiting = pods.Waiting("RentUnknown", message)
+        record.asked_s = self._use.clock.now_s()
+        record.cloud = unknown.cloud
         self._use.recorder.warning(telling.about(pod), "RentUnknown", message)
         if unknown.instance_id is not None:
             record.rented(unknown.instance_id, self._use.clock.now_s())

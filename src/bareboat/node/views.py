@@ -15,7 +15,7 @@ _BOOTING = {
 
 def view(pod: pods.Pod, record: records.Record, instance: instances.Instance | None) -> statuses.View:
     """What to tell about the pod now."""
-    container_id = f"{record.cloud}://{record.instance_id}" if record.instance_id else ""
+    container_id = record.container_id
     if record.end is not None:
         container_id = record.end.terminated.container_id
     common = {

@@ -34,13 +34,14 @@ class Writer:
     ) -> pods.Pod | None:
         """The pod as it stands afterwards; None when there is no such pod any more (another may have its name).
 
-        `always` writes even if nothing changed: the caller needs the answer's word that the pod still stands.
+        `always` writes everything even if nothing changed: the caller needs the answer's word that the pod still
+        stands, and that the API has what is written here whatever we believe that it had.
         """
         now_s = self._use.clock.now_s()
         status = statuses.build(pod, views.view(pod, record, instance), self._use.host_ip, now_s)
         wanted = record.annotations() | views.address_annotations(instance)
         known = pod.metadata.annotations or {}
-        changed = {name: value for name, value in wanted.items() if known.get(name) != value}
+        changed = {name: value for name, value in wanted.items() if always or known.get(name) != value}
         if not always and not changed and statuses.same(status, pod.status):
             return pod
         body = patches.status(pod.metadata.uid, statuses.encode(status, pod.status), annotations=changed)
