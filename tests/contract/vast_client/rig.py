@@ -71,6 +71,7 @@ async def simulated(
     limited: bool = False,
     clock: clocks.Clock | None = None,
     plan: estate.Plan | None = None,
+    seed: int = 1,
     **client: Any,
 ) -> AsyncIterator[VastRig]:
     """A quiet world, unless told otherwise. The client's own waits are short: its clock runs fast."""
@@ -81,7 +82,7 @@ async def simulated(
     }
     world_clock = clock or clocks.ManualClock()
     quiet = plan or estate.Plan(churn=market.Churn.none())
-    async with simulated_vast.served(clock=world_clock, script=script, plan=quiet, api_key=KEY) as simulator:
+    async with simulated_vast.served(clock=world_clock, script=script, plan=quiet, seed=seed, api_key=KEY) as simulator:
         client_clock = clock or clocks.ScaledClock(50.0)
         told: dict[str, Any] = {"limited": limited, "timeout_s": 5.0, "patience_s": 20.0} | client
         driver = cloud.VastCloud(api.Api(simulator.url, KEY, client_clock, **told), client_clock)
