@@ -112,10 +112,13 @@ class Vast:
     def ledger(self) -> Json:
         return self._ask("GET", "/control/ledger")
 
+    def world(self) -> Json:
+        return self._ask("GET", "/control/world")
+
     def instances(self, pod: Json | None = None) -> list[Json]:
         """Every instance ever rented (for a pod), as the ledger tells; phantoms left out."""
         found = [each for each in self.ledger()["instances"] if each["stage"] != "phantom"]
-        return [each for each in found if pod is None or _first_label(each).split("/")[2:3] == [uid(pod)]]
+        return [each for each in found if pod is None or owner(each) == uid(pod)]
 
     def alive(self, pod: Json | None = None) -> list[Json]:
         return [each for each in self.instances(pod) if each["gone_s"] is None]
@@ -433,6 +436,11 @@ def told_instance(instance: Json) -> str:
 
 def phases(cluster: Cluster) -> dict[str, int]:
     return dict(collections.Counter(each["status"].get("phase", "") for each in cluster.pods()))
+
+
+def owner(instance: Json) -> str:
+    """The uid in the mark that it was rented with; empty for what is not ours."""
+    return next(iter(_first_label(instance).split("/")[2:3]), "")
 
 
 def _first_label(instance: Json) -> str:
