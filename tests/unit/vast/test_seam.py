@@ -39,13 +39,13 @@ def test_a_missing_key_is_named_in_one_sentence(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
-        ("URL", "console.vast.ai", "VAST_URL is"),
-        ("URL", "https://", "VAST_URL is"),
-        ("URL", "https://a b", "VAST_URL is"),
-        ("URL", "https://me:secret@host", "VAST_URL has a user"),
-        ("URL", "https://host/?api_key=x", "VAST_URL has a user, a query"),
-        ("API_KEY", "two words", "VAST_API_KEY holds blanks"),
-        ("API_KEY", "k\u00e9y", "VAST_API_KEY holds"),
+        ("URL", "console.vast.ai", "it has to be https://HOST"),
+        ("URL", "https://", "it has to be https://HOST"),
+        ("URL", "https://a b", "it has to be https://HOST"),
+        ("URL", "https://me:secret@host", "VAST_URL holds a user"),
+        ("URL", "https://host/?api_key=secret", "VAST_URL holds a user, a query"),
+        ("API_KEY", "two words", "it holds blanks"),
+        ("API_KEY", "k\u00e9y", "it holds blanks"),
         ("RATE_LIMIT", "perhaps", "'on' or 'off'"),
         ("TIMEOUT_S", "0", "greater"),
     ],
@@ -54,8 +54,9 @@ def test_a_setting_that_makes_no_sense_is_refused(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
 ) -> None:
     monkeypatch.setenv(f"VAST_{variable}", value)
+    driver = discovery.driver("vast")
     with pytest.raises(ValueError, match=told) as caught:
-        discovery.driver("vast").settings()
+        driver.open(driver.settings(), clocks.SystemClock())
     assert "two words" not in str(caught.value) and "secret" not in str(caught.value)
 
 

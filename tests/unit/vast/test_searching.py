@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tests.unit.vast import fakes
 
+from bareboat.clouds.vast import query as queries
 from bareboat.clouds.vast import search
 from bareboat.core import errors, needs
 
@@ -92,6 +93,13 @@ async def test_a_card_younger_than_our_list_is_searched_by_spelling_and_then_wit
         assert await cloud.search(needs.Needs(gpu_names=("rtx_9090_ti",))) == []
     assert server.asked[0][3]["gpu_name"] == {"in": ["rtx 9090 ti", "RTX 9090 TI", "RTX 9090 Ti"]}
     assert "gpu_name" not in server.asked[1][3]
+
+
+async def test_a_query_in_vasts_own_words_is_sent_as_it_is() -> None:
+    asked = queries.parse("gpu_name=L4 dph<0.5", defaults=True).query
+    async with fakes.serving(fakes.says({"offers": _asks(1, 3)})) as server, fakes.client(server.url) as cloud:
+        assert len(await cloud.matching(asked)) == 3
+    assert server.asked[0][3] == asked
 
 
 @pytest.mark.parametrize("body", [{}, {"success": False, "msg": "no"}, {"offers": "x"}, "<html>"])

@@ -46,6 +46,11 @@ class VastCloud:
             found = {**await self._offers(wide, 1), **found}
         return list(found.values())
 
+    async def matching(self, query: Mapping[str, Any]) -> Sequence[offers.Offer]:
+        """Offers for a query in Vast's own words (`query.parse`): what `Needs` can't say. One call, at most 64 offers
+        unless the query's limit is obeyed. Not part of the seam."""
+        return list((await self._offers(dict(query), 1)).values())
+
     async def rent(self, offer: offers.Offer, launch: launches.Launch, mark: labels.Mark) -> instances_.Instance:
         """One `PUT /asks/{id}/`. `CloudDown` means here that no connection came about, so nothing was sent."""
         body = create.body(launch, mark)

@@ -47,7 +47,7 @@ class Settings(pydantic_settings.BaseSettings):
     def _key_is_a_word(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:
         key = value.get_secret_value().strip()
         if not re.fullmatch(r"[\x21-\x7e]*", key):
-            raise ValueError("VAST_API_KEY holds blanks, line breaks or letters beyond ASCII; it has to be one word")
+            raise ValueError("it holds blanks, line breaks or letters beyond ASCII; it has to be one word")
         return pydantic.SecretStr(key)
 
     @pydantic.field_validator("url")
@@ -56,14 +56,16 @@ class Settings(pydantic_settings.BaseSettings):
         value = value.strip().rstrip("/")
         parts = urllib.parse.urlsplit(value)
         if parts.scheme not in ("https", "http") or not parts.hostname or re.search(r"\s", value):
-            raise ValueError(f"VAST_URL is {value!r}; it has to be https://HOST (or http://HOST:PORT for a simulator)")
-        if parts.query or parts.fragment or "@" in parts.netloc:
-            raise ValueError("VAST_URL has a user, a query or a fragment; it has to be https://HOST and nothing else")
+            raise ValueError("it has to be https://HOST (or http://HOST:PORT for a simulator)")
         return value
 
 
 def open(settings: Settings, clock: clocks.Clock) -> cloud.VastCloud:
-    """The cloud. Raises `ValueError` with a sentence when there is no key; makes no call."""
+    """The cloud. Raises `ValueError` with a sentence when there is no key or the URL holds too much; makes no call."""
+    parts = urllib.parse.urlsplit(settings.url)
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        # Not in the field's own check: that would have the value shown, and it may hold a password or a key.
+        raise ValueError("VAST_URL holds a user, a query or a fragment: it has to be https://HOST and nothing else")
     key = settings.api_key.get_secret_value()
     if not key:
         raise ValueError("VAST_API_KEY is not set: put the key of your Vast.ai account there")
