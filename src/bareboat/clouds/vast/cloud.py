@@ -1,7 +1,7 @@
 """Vast.ai behind the seam of `core.cloud`, whose docstrings are the contract: which calls, in which order, and how the
 answers are put together. Bytes are `api`'s, shapes `wire`'s, meaning `translate`'s and `failures`'."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bareboat.clouds.vast import api as apis
