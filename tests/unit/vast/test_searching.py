@@ -48,7 +48,7 @@ def test_hard_limits_narrow_the_search() -> None:
         "direct_port_count": {"gte": 2},
         "dph_total": {"lte": 1.02},
         "geolocation": {"in": ["SE", "US"]},
-        "reliability2": {"gte": 0.95},
+        "reliability": {"gte": 0.95},
         "inet_down": {"gte": 100.0},
         "cuda_max_good": {"gte": 12.4},
         "duration": {"gte": 3600.0},

@@ -23,7 +23,7 @@ def strict(wanted: needs_.Needs) -> dict[str, Any]:
     if wanted.max_usd_per_hour is not None:
         query["dph_total"] = {"lte": round(wanted.max_usd_per_hour * (1 + _SLACK), 6)}
     if wanted.min_reliability is not None:
-        query["reliability2"] = {"gte": wanted.min_reliability}
+        query["reliability"] = {"gte": wanted.min_reliability}
     if wanted.min_inet_down_mbps is not None:
         query["inet_down"] = {"gte": wanted.min_inet_down_mbps}
     if wanted.min_cuda is not None:
