@@ -27,7 +27,7 @@ class Watcher:
     """An informer under test and the model that its handler calls add up to."""
 
     def __init__(self, client: clients.Client, **options: Any) -> None:
-        self.informer = informers.Informer(client, resources.PODS, Thing, longest_pause_s=0.5, **options)
+        self.informer = informers.Informer(client, resources.PODS, Thing, **{"longest_pause_s": 0.5, **options})
         self.model: dict[informers.Key, Thing] = {}
         self.calls: list[tuple[str, str]] = []
         self.informer.add_handler(self.handle)
@@ -196,7 +196,8 @@ async def test_an_unchanged_object_in_a_second_list_is_no_change(api: fakeapi.Fa
         before = watcher.informer.get("t", "a")
         await api.compact()
         await api.cut_watches()
-        await fakeapi.until(lambda: watcher.informer.relists == 2, "the second list")
+        await fakeapi.until(lambda: api.count("GET", watch=True) == 3, "the watch after the second list")
+        assert watcher.informer.relists == 2
         assert watcher.informer.get("t", "a") is before
         assert watcher.calls == [("added", "a")]
 
@@ -213,14 +214,14 @@ async def test_watches_that_are_closed_at_once_make_it_slow_down(api: fakeapi.Fa
 
 
 async def test_events_reset_the_pause_between_watches(api: fakeapi.FakeApi, client: clients.Client) -> None:
-    async with watching(client) as watcher:
+    async with watching(client, longest_pause_s=30.0) as watcher:
         for number in range(5):
-            await fakeapi.until(lambda: bool(api.open_watches), "the watch")
+            await fakeapi.until(lambda wanted=number + 1: api.count("GET", watch=True) == wanted, "the watch")  # type: ignore[misc]
             await api.put(f"p{number}")
             await fakeapi.until(lambda: watcher.agrees_with(api), "the change")
             started_s = time.monotonic()
             await api.cut_watches()
-        await fakeapi.until(lambda: bool(api.open_watches), "the last watch")
+        await fakeapi.until(lambda: api.count("GET", watch=True) == 6, "the last watch")
         assert time.monotonic() - started_s < 0.45, "the fifth pause is no longer than the first"
 
 

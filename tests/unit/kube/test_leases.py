@@ -150,7 +150,12 @@ async def test_failures_are_tried_again_soon_and_the_pace_comes_back(
             await beats(api, clock, 2)
             await clock.advance(10.1)
             await beats(api, clock, 3)
+            before = len(logs)
+            api.down = True
+            await clock.advance(10.1)
+            await fakeapi.until(lambda: len(logs) > before, "a new failure")
     assert {line["event"] for line in logs} == {"lease.not_renewed"}
+    assert logs[before]["again_in_s"] < 0.3, "the pauses begin small again"
 
 
 async def test_a_missing_lease_is_deleted_already(api: leasestore.LeaseApi, client: clients.Client) -> None:
