@@ -125,6 +125,7 @@ async def _serve(
     with_stdin: bool,
     as_json: bool,
 ) -> None:
+    told = _told_to_stop(with_stdin=with_stdin)
     catalog = images.Catalog()
     async with _park(run) as (park, losses):
         running = sim.served(
@@ -140,7 +141,7 @@ async def _serve(
         )
         async with running as simulator:
             _announce(simulator, park, losses, speed, as_json=as_json or not sys.stdout.isatty())
-            await _until_told_to_stop(with_stdin=with_stdin)
+            await told.wait()
             usd = simulator.ledger.spend()
             left = len(simulator.ledger.running_now())
     if sys.stdout.isatty() and not as_json:
@@ -194,13 +195,14 @@ def _announce(
     out.print("Ctrl-C ends it, and everything that runs in it.")
 
 
-async def _until_told_to_stop(*, with_stdin: bool) -> None:
+def _told_to_stop(*, with_stdin: bool) -> asyncio.Event:
+    """Set by a signal or the end of standard input; asked for before the world hears that we are ready."""
     told, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told.set)
     if with_stdin:
         loop.add_reader(sys.stdin.fileno(), _drain_stdin, loop, told)
-    await told.wait()
+    return told
 
 
 def _drain_stdin(loop: asyncio.AbstractEventLoop, told: asyncio.Event) -> None:

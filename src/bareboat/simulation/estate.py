@@ -147,14 +147,7 @@ class Estate:
         return self._ports.get(rental.id, {})
 
     def credit_usd(self) -> float:
-        return self.credit_given_usd - self.ledger_total_usd()
-
-    def ledger_total_usd(self) -> float:
-        catch_up, self.ledger.catch_up = self.ledger.catch_up, lambda now_s: None
-        try:
-            return self.ledger.spend().total
-        finally:
-            self.ledger.catch_up = catch_up
+        return self.credit_given_usd - self.ledger.spent_by(self.present_s).total
 
     def image(self, reference: str, login: images.Login | None) -> images.Image | images.Refusal:
         key = (reference, login)

@@ -3,7 +3,7 @@ the money rules in tests: it only remembers, and it forgets nothing."""
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from bareboat.plumbing import clock as clocks
@@ -109,16 +109,15 @@ class Ledger:
         return [(one, other) for one, other in pairs if _overlap(one, other)]
 
     def spend(self, label_prefix: str = "") -> rentals.Usd:
-        """Dollars of everything whose label has this prefix (everything, when it is empty)."""
-        now_s = self._now_s()
-        chosen: Iterable[rentals.Rental] = self._rentals
-        if label_prefix:
-            chosen = [
-                rental for rental in chosen if any((label or "").startswith(label_prefix) for _, label in rental.labels)
-            ]
+        """Dollars of everything that ever carried a label with this prefix (everything, when it is empty)."""
+        return self.spent_by(self._now_s(), label_prefix)
+
+    def spent_by(self, now_s: float, label_prefix: str = "") -> rentals.Usd:
+        """The same at a moment, without first letting happen what was due by then."""
         total = rentals.Usd()
-        for rental in chosen:
-            total = total.plus(self._spent(rental, now_s))
+        for rental in self._rentals:
+            if not label_prefix or any((label or "").startswith(label_prefix) for _, label in rental.labels):
+                total = total.plus(self._spent(rental, now_s))
         return total
 
     def report(self) -> dict[str, Any]:

@@ -139,9 +139,9 @@ class Control:
     def set_credit(self, usd: float) -> None:
         """What is left to spend from now on."""
         estate = self._sim.estate
-        estate.now()
-        estate.credit_given_usd = usd + estate.ledger_total_usd()
-        estate.check_credit(estate.clock.now_s())
+        now_s = estate.now()
+        estate.credit_given_usd = usd + estate.ledger.spent_by(now_s).total
+        estate.check_credit(now_s)
 
     def revoke_key(self, key: str | None = None) -> None:
         """One API key, or all of the account."""
