@@ -59,6 +59,9 @@ def test_every_filter_of_a_search_is_described(paths: dict[str, Any]) -> None:
     assert query.keys() <= schema["properties"].keys()
     # The official command line writes it with a hyphen, and lives.
     assert query["type"].replace("-", "") in schema["properties"]["type"]["enum"]
+    # Two entries at least and at most, it says of the whole order; it means each of the pairs in it.
+    order = query.pop("order")
+    assert all(len(pair) == 2 for pair in order)
     jsonschema.validate({**query, "type": "ondemand"}, schema)
 
 
