@@ -161,7 +161,7 @@ async def measure(count: int, folder: Path) -> dict[str, float]:
         simulator = await stack.enter_async_context(
             program(
                 *("simulate", "vast", "--machines", "none", "--boot", "instant", "--no-rate-limits", "--no-churn"),
-                *("--offers", str(count * 3), "--credit", "1e9", "--profile", "none", "--api-key", KEY, "--json"),
+                *("--offers", str(count * 8), "--credit", "1e9", "--profile", "none", "--api-key", KEY, "--json"),
                 *("--switch", "hard_cap=0", "--switch", "default_limit=0"),
                 log=folder / "simulator.log",
             )

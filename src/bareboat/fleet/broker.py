@@ -7,7 +7,7 @@ may cost is reserved in the ledger before anything is bought. Writing the mark d
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -34,6 +34,7 @@ log = structlog.get_logger()
 
 FALL_THROUGH = 8
 HANDED_OUT_S = 120.0
+SEARCH_AGAIN_S = 1.0
 
 
 class NoOffers(Exception):
@@ -61,16 +62,27 @@ class Choice:
     score: float
     fitted: int
     seen: int
+    origin: "tuple[_Shelf, int]" = field(repr=False, compare=False)
+
+
+class Elsewhere(Exception):
+    """The offer was gone, and the next best is on another cloud: nothing was bought, `choice` is reserved. The cloud of
+    an attempt is written down before it is asked to rent, so this takes a new attempt."""
+
+    def __init__(self, choice: Choice) -> None:
+        super().__init__(f"the next best offer is {choice.offer.id} of {choice.offer.cloud}")
+        self.choice = choice
 
 
 @dataclass(slots=True)
 class _Shelf:
-    """A ranking from which offers are taken one by one."""
+    """A ranking from which offers are taken one by one. `unasked`: which clouds are not in it, and why."""
 
     ranking: ranking.Ranking
     searched_s: float
     left: deque[int]
     second: deque[int]
+    unasked: str = ""
 
 
 Latencies = Callable[
@@ -107,20 +119,33 @@ class Broker:
         self._handed_out: dict[tuple[str, str], float] = {}
         self._busy_machines: dict[machines.Key, float] = {}
 
-    async def choose(self, wanted: needs.Needs, avoid: Collection[str] = ()) -> Choice:
-        """The best offer not yet handed out, on none of the machines (ids) in `avoid`. At most one search per cloud.
+    async def choose(self, wanted: needs.Needs, avoid: Collection[str] = (), *, namespace: str | None = None) -> Choice:
+        """The best offer not yet handed out, on none of the machines (ids) in `avoid`, that the namespace's caps leave
+        room for where one does. At most one search per cloud.
 
         Raises `NoOffers`, or a `CloudError` when no cloud could be asked.
         """
         shelf = await self._shelf(wanted)
-        choice = self._take(shelf, avoid)
-        if choice is None and shelf.searched_s < self._clock.monotonic_s() and shelf.ranking.ranked:
-            # All were handed out: others may be on offer by now.
-            self._shelves.pop(wanted, None)
-            choice = self._take(await self._shelf(wanted), avoid)
+        room = None if namespace is None else self.ledger.room_usd_per_hour(namespace, self._clock.now_s())
+        choice = self._take(shelf, avoid, room)
+        if choice is None and shelf.ranking.ranked and self._clock.monotonic_s() - shelf.searched_s >= SEARCH_AGAIN_S:
+            # All were handed out: others may be on offer by now. Of many that find so, one searches.
+            if self._shelves.get(wanted) is shelf:
+                del self._shelves[wanted]
+            shelf = await self._shelf(wanted)
+            choice = self._take(shelf, avoid, room)
+        if choice is None and room is not None:
+            choice = self._take(shelf, avoid, None)  # none fits the caps: reserving it says which cap, and by how much
         if choice is None:
-            raise NoOffers(self._shelves[wanted].ranking.sentence if wanted in self._shelves else "no offers")
+            raise NoOffers(self._why_none(shelf))
         return choice
+
+    def put_back(self, choice: Choice) -> None:
+        """Not rented after all: the next search may offer it to somebody else."""
+        self._handed_out.pop((choice.offer.cloud, choice.offer.id), None)
+        self._busy_machines.pop(machines.key(choice.offer), None)
+        shelf, place = choice.origin
+        shelf.left.appendleft(place)
 
     async def rent(
         self,
@@ -135,8 +160,8 @@ class Broker:
         """Buys `choice`, or the next best when it is gone, under one mark: nothing was bought while offers were gone.
 
         The reservation of `choice` stands already (`reserve`); it moves with the choice and is released when nothing
-        was bought for certain. Raises what `Cloud.rent` raises, `NoOffers` and `OverBudget`; after `OutcomeUnknown` and
-        cancellation the reservation stays.
+        was bought for certain. Raises what `Cloud.rent` raises, `NoOffers` and `OverBudget`; after `OutcomeUnknown`,
+        `Elsewhere` and cancellation the reservation stays.
         """
         for tries in range(FALL_THROUGH):
             try:
@@ -145,34 +170,44 @@ class Broker:
                 log.info("offer.gone", cloud=gone.cloud, offer=choice.offer.id, why=gone.why, tries=tries + 1)
             except errors.OutcomeUnknown:
                 raise
-            except errors.CloudError:
+            except errors.CloudError as refused:
                 self._unreserve(mark.owner_uid)
+                if not isinstance(refused, errors.NoCapacity):
+                    self.put_back(choice)
                 raise
             else:
                 return bought, choice
+            cloud = choice.offer.cloud
             try:
-                choice = await self.choose(wanted, avoid)
+                choice = await self.choose(wanted, avoid, namespace=namespace)
                 self.reserve(mark.owner_uid, namespace, choice, wanted)
             except (NoOffers, budget.OverBudget, errors.CloudError):
                 self._unreserve(mark.owner_uid)
                 raise
+            if choice.offer.cloud != cloud:
+                raise Elsewhere(choice)
         self._unreserve(mark.owner_uid)
+        self.put_back(choice)
         raise NoOffers(f"{FALL_THROUGH} offers in a row were taken by others between search and rent")
 
     def reserve(self, owner_uid: str, namespace: str, choice: Choice, wanted: needs.Needs) -> None:
-        """Takes the price out of the caps. Raises `budget.OverBudget`."""
-        self.ledger.reserve(
-            owner_uid,
-            namespace,
-            choice.usd_per_hour,
-            self._clock.now_s(),
-            cap_usd_per_hour=wanted.max_usd_per_hour,
-        )
+        """Takes the price out of the caps. Raises `budget.OverBudget`; the offer is then free for others."""
+        try:
+            self.ledger.reserve(
+                owner_uid,
+                namespace,
+                choice.usd_per_hour,
+                self._clock.now_s(),
+                cap_usd_per_hour=wanted.max_usd_per_hour,
+            )
+        except budget.OverBudget:
+            self.put_back(choice)
+            raise
 
     def _unreserve(self, owner_uid: str) -> None:
         self.ledger.release(owner_uid, self._clock.now_s(), bought=False)
 
-    def _take(self, shelf: _Shelf, avoid: Collection[str]) -> Choice | None:
+    def _take(self, shelf: _Shelf, avoid: Collection[str], room_usd_per_hour: float | None) -> Choice | None:
         """From the best on: machines that were just rented from come second, since their other offers may be gone."""
         now_s = self._clock.monotonic_s()
         for queue, spare_busy in ((shelf.left, True), (shelf.second, False)):
@@ -183,7 +218,10 @@ class Broker:
                 offer = shelf.ranking.ranked.offer(place)
                 if (offer.cloud, offer.id) in self._handed_out or self.bans.is_banned(offer, self._clock.now_s()):
                     continue
-                if offer.machine_id in avoid and offer.machine_id is not None:
+                too_dear = (
+                    room_usd_per_hour is not None and shelf.ranking.ranked.usd_per_hour(place) > room_usd_per_hour
+                )
+                if too_dear or (offer.machine_id in avoid and offer.machine_id is not None):
                     kept.append(place)
                 elif spare_busy and machines.key(offer) in self._busy_machines:
                     shelf.second.append(place)
@@ -198,7 +236,14 @@ class Broker:
         scored = shelf.ranking.ranked[place]
         self._handed_out[(scored.offer.cloud, scored.offer.id)] = now_s
         self._busy_machines[scored.machine] = now_s
-        return Choice(scored.offer, scored.usd_per_hour, scored.score, len(shelf.ranking.ranked), shelf.ranking.seen)
+        return Choice(
+            scored.offer,
+            scored.usd_per_hour,
+            scored.score,
+            len(shelf.ranking.ranked),
+            shelf.ranking.seen,
+            (shelf, place),
+        )
 
     async def _shelf(self, wanted: needs.Needs) -> _Shelf:
         shelf = self._shelves.get(wanted)
@@ -216,13 +261,28 @@ class Broker:
         asked = [cloud for name, cloud in self._clouds.items() if not wanted.clouds or name in wanted.clouds]
         if not asked:
             raise NoOffers(f"no cloud named {' or '.join(wanted.clouds)}; there is {', '.join(self._clouds)}")
-        answers = await asyncio.gather(*(cloud.search(wanted) for cloud in asked), return_exceptions=True)
+        # With the installation's criteria in, a cloud that shows few offers a page shows those that can pass.
+        narrowed = matching.joined(wanted, self._selection().rules)
+        answers = await asyncio.gather(*(cloud.search(narrowed) for cloud in asked), return_exceptions=True)
         failures = [each for each in answers if isinstance(each, BaseException)]
         for failure in failures:
             if not isinstance(failure, errors.CloudError) or len(failures) == len(answers):
                 raise failure
         found = [offer for each in answers if not isinstance(each, BaseException) for offer in each]
-        return await self._ranked(found, wanted)
+        shelf = await self._ranked(found, wanted)
+        shelf.unasked = "; ".join(
+            f"{each.cloud} could not be asked: {each.why}" for each in failures if isinstance(each, errors.CloudError)
+        )
+        return shelf
+
+    @staticmethod
+    def _why_none(shelf: _Shelf) -> str:
+        fitted = len(shelf.ranking.ranked)
+        told = shelf.ranking.sentence
+        if fitted:
+            those = "The one offer that fits is" if fitted == 1 else f"All {fitted} offers that fit are"
+            told = f"{those} being rented by other pods or on a machine that failed lately"
+        return f"{told.rstrip('.')}; {shelf.unasked}" if shelf.unasked else told
 
     async def _ranked(self, found: list[offers.Offer], wanted: needs.Needs) -> _Shelf:
         chosen = self._selection()

@@ -35,7 +35,7 @@ class Renting:
             return self._not_now(pod, record, prepared)
         self._tell_problems(pod, prepared)
         try:
-            choice = await self._use.broker.choose(prepared.wanted, record.avoid)
+            choice = await self._use.broker.choose(prepared.wanted, record.avoid, namespace=pod.key[0])
             self._use.broker.reserve(record.uid, pod.key[0], choice, prepared.wanted)
         except broker.NoOffers as none:
             return self._wait(pod, record, "NoOffers", none.sentence)
@@ -43,9 +43,17 @@ class Renting:
             return self._wait(pod, record, "OverBudget", over.sentence)
         except errors.CloudError as trouble:
             return self._wait(pod, record, _word(trouble), str(trouble), _after_s(trouble))
-        if not await self._write_mark(pod, record, choice):
-            return 0.0
-        return await self._buy(pod, record, prepared, choice)
+        for _ in self._use.accounts:
+            if not await self._write_mark(pod, record, choice):
+                self._use.broker.put_back(choice)
+                return 0.0
+            try:
+                return await self._buy(pod, record, prepared, choice)
+            except broker.Elsewhere as elsewhere:
+                choice = elsewhere.choice
+        self._use.broker.put_back(choice)
+        self.nothing_bought(record)
+        return FIRST_PAUSE_S
 
     async def look_up(self, record: records.Record, account: accounts.Account) -> float | None:
         """Settles an UNKNOWN attempt: adopts what its mark finds, or finds for certain that nothing was bought.
@@ -80,6 +88,10 @@ class Renting:
         record.rented(instance.id, record.attempted_s or self._use.clock.now_s())
         record.cloud = instance.cloud
         record.machine_id = instance.machine_id or record.machine_id
+        price = record.usd_per_hour if instance.usd_per_hour is None else instance.usd_per_hour
+        self._use.broker.ledger.restore(
+            record.uid, record.key[0], price, self._use.clock.now_s(), spent_usd=record.spent_usd
+        )
         log.info("instance.adopted", pod="/".join(record.key), cloud=instance.cloud, id=instance.id)
 
     def nothing_bought(self, record: records.Record) -> None:
@@ -99,6 +111,7 @@ class Renting:
             written = await self._writer.write(pod, record, None, always=True)
         except kube_errors.KubeError:
             self.nothing_bought(record)
+            self._use.broker.put_back(choice)
             raise
         if written is None or written.metadata.deletion_timestamp is not None:
             self.nothing_bought(record)
@@ -147,7 +160,12 @@ class Renting:
         record.cloud = unknown.cloud
         self._use.recorder.warning(telling.about(pod), "RentUnknown", message)
         if unknown.instance_id is not None:
-            record.rented(unknown.instance_id, self._use.clock.now_s())
+            record.rented(unknown.instance_id, record.asked_s)
+            # The answer to our own call proves whose it is, whatever became of its label.
+            named = instances.Instance(
+                unknown.cloud, unknown.instance_id, instances.State.PROVISIONING, label=str(self.mark(record))
+            )
+            self._use.accounts[unknown.cloud].watcher.rented(named)
             record.ending_why = f"its rent call failed: {unknown.why}"
         return LOOK_AGAIN_S
 
