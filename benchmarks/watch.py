@@ -139,7 +139,10 @@ def show(figures: dict[str, float]) -> None:
         ("pods in the cache", "{pods:.0f} of {pod_bytes:.0f} bytes"),
         ("memory: before, after the list, most", "{empty_mib:.0f}, {full_mib:.0f}, {peak_mib:.0f} MiB"),
         ("first list", "{list_wall_s:.2f} s, {list_cpu_s:.2f} s of CPU"),
-        ("CPU per watch event", "{cpu_us_per_event:.0f} us ({events:.0f} events)"),
+        (
+            "CPU per watch event",
+            "{cpu_us_per_event:.0f} us ({events:.0f} events, {reconnects:.0f} watches closed by the server)",
+        ),
         ("CPU per status patch", "{cpu_us_per_patch:.0f} us (the process that writes)"),
     ]
     for name, text in rows:

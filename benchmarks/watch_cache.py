@@ -48,7 +48,13 @@ async def hold(kubeconfig: Path, node: str, count: int) -> None:
             await asyncio.sleep(0.25)
         events, used_s = informer.changes - seen, cpu_s() - started_s
         now_mib, peak_mib = memory_mib()
-        say(events=events, cpu_us_per_event=used_s / events * 1e6, now_mib=now_mib, peak_mib=peak_mib)
+        say(
+            events=events,
+            cpu_us_per_event=used_s / events * 1e6,
+            reconnects=informer.reconnects,
+            now_mib=now_mib,
+            peak_mib=peak_mib,
+        )
         task.cancel()
 
 
