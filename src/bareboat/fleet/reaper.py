@@ -54,6 +54,7 @@ class Reaper:
 
     async def run(self) -> None:
         """Works for ever; after a crash, what was pending is taken up again."""
+        self._asked = asyncio.Queue()
         for instance_id in self._pending:
             self._asked.put_nowait(instance_id)
         async with asyncio.TaskGroup() as group:
@@ -93,7 +94,8 @@ class Reaper:
         if len(self._pending) > EXACT_READS and not earlier_tries:
             return False
         async with self._calls:
-            return await self._cloud.instance(instance_id) is None
+            missing = await self._cloud.instance(instance_id) is None
+        return missing and not self._watcher.may_be_hidden(instance_id)
 
     def _listed_gone(self, instance_id: str) -> None:
         vanished = self._vanished.get(instance_id)

@@ -19,15 +19,18 @@ from bareboat.plumbing import clock as clocks
 log = structlog.get_logger()
 
 PAGE = 25
+CENSUS_CALLS = 3
 CONFIRMATIONS = 5
+LONGEST_IDLE_S = 60.0
 
 
 class Watcher:
     """The instances of one account. Those in `on_change` are called with the uid of each owner whose instances changed,
     those in `on_gone` with the id of each instance that is gone, those in `on_listing` after each complete listing.
 
-    `busy` says whether something is about to change (booting, ending): then a full listing is taken every `busy_s`,
-    else a census every `idle_s` with a full listing as seldom as keeps the calls within six a minute.
+    `busy` says whether something is about to change (booting, ending): then a full listing is taken every `busy_s`.
+    Else each call costs a pause of `idle_s`: a listing of few pages, or a census with a full listing now and then. Ten
+    seconds keep to six calls a minute, however many instances there are.
     """
 
     def __init__(
@@ -35,7 +38,7 @@ class Watcher:
         cloud: clouds.Cloud,
         clock: clocks.Clock,
         *,
-        idle_s: float = 30.0,
+        idle_s: float = 10.0,
         busy_s: float = 2.0,
     ) -> None:
         self.cloud = cloud
@@ -53,9 +56,11 @@ class Watcher:
         self._owners: dict[str, set[str]] = {}
         self._rented_s: dict[str, float] = {}
         self._ending_s: dict[str, float] = {}
+        self._gone_s: dict[str, float] = {}
         self._unproven: set[str] = set()
         self._listed_s = -math.inf
         self._foreign = 0
+        self._owed_s = 0.0
         self._poked = asyncio.Event()
 
     @property
@@ -84,11 +89,18 @@ class Watcher:
 
     def seen(self, instance: instances.Instance) -> None:
         """Told by an exact read elsewhere."""
+        self._gone_s.pop(instance.id, None)
         self._put(instance)
 
+    def may_be_hidden(self, instance_id: str) -> bool:
+        """Bought lately and in no list yet: a read that lacks it proves nothing."""
+        return self._is_young(instance_id, self._clock.monotonic_s())
+
     def follow(self, instance: instances.Instance, mark: labels.Mark) -> None:
-        """An exact read of an instance that its owner calls its own but whose label says otherwise: it is watched as
-        the owner's, and not proven to be ours until the label is."""
+        """An exact read of an instance that its owner calls its own but that has no mark: it is watched as the owner's,
+        and not proven to be ours until its label is. One whose label names an owner stays with that."""
+        if self.is_proven(instance.id) or instance.mark is not None:
+            return
         self._unproven.add(instance.id)
         self._keep(dataclasses.replace(instance, label=str(mark)))
 
@@ -108,39 +120,44 @@ class Watcher:
         """A read said that it does not exist (any more)."""
         self._ending_s.pop(instance_id, None)
         self._rented_s.pop(instance_id, None)
+        self._gone_s[instance_id] = self._clock.monotonic_s()
         self._unproven.discard(instance_id)
         instance = self._known.pop(instance_id, None)
         for told in self.on_gone:
             told(instance_id)
-        if instance is None or instance.mark is None:
-            return
-        owned = self._owners.get(instance.mark.owner_uid, set())
-        owned.discard(instance_id)
-        if not owned:
-            self._owners.pop(instance.mark.owner_uid, None)
-        self._changed(instance.mark.owner_uid)
+        if instance is not None and instance.mark is not None:
+            self._disown(instance_id, instance.mark.owner_uid)
 
     def poke(self) -> None:
         """Look again soon."""
         self._poked.set()
 
     async def run(self) -> None:
-        """Looks for ever. A cloud in trouble is asked again with growing pauses."""
+        """Looks for ever. A cloud in trouble is asked again with growing pauses, and no sooner for being poked."""
         pause = backoff.Backoff(self._busy_s, 60.0)
         while True:
             try:
-                await self._look()
+                calls = await self._look()
                 self._recovered()
                 pause.reset()
-                wait_s = self._busy_s if self.busy else self._idle_s
+                await self._rest(self._pause_s(calls))
             except errors.Throttled as slow:
-                wait_s = max(slow.after_s, self._busy_s)
+                await self._clock.sleep(max(slow.after_s, self._busy_s))
             except errors.CloudError as trouble:
                 self.refused = isinstance(trouble, errors.CredentialsRefused)
                 self._in_trouble(trouble.why)
-                wait_s = pause.next_s()
-                self._poked.clear()
-            await self._rest(wait_s)
+                await self._clock.sleep(pause.next_s())
+
+    def _pause_s(self, calls: int) -> float:
+        """A look of many calls is paid for over several pauses, so that no pause leaves changes unseen for long."""
+        if self.busy:
+            self._owed_s = 0.0
+            return self._busy_s
+        self._owed_s += calls * self._idle_s
+        most_s = LONGEST_IDLE_S if isinstance(self.cloud, clouds.HasCensus) else math.inf
+        pause_s = min(self._owed_s, max(most_s, self._idle_s))
+        self._owed_s -= pause_s
+        return pause_s
 
     async def _rest(self, wait_s: float) -> None:
         """Sleeps; a poke cuts an idle pause down to a busy one."""
@@ -159,17 +176,23 @@ class Watcher:
             log.warning("cloud.trouble", cloud=self.cloud.name, why=why)
         self.trouble = why
 
-    async def _look(self) -> None:
-        now_s = self._clock.monotonic_s()
-        if not self.busy and isinstance(self.cloud, clouds.HasCensus) and now_s < self._full_due_s():
-            census = await self.cloud.census()
-            if self._apply_census(census):
-                return
-        await self._list()
+    @property
+    def _pages(self) -> int:
+        """What a full listing costs in calls."""
+        return max(1, math.ceil((len(self._known) + self._foreign) / PAGE))
 
-    def _full_due_s(self) -> float:
-        pages = math.ceil((len(self._known) + self._foreign) / PAGE)
-        return self._listed_s + max(300.0, pages * 30.0)
+    async def _look(self) -> int:
+        """How many calls it took."""
+        now_s = self._clock.monotonic_s()
+        calls = 0
+        full_is_due = now_s >= self._listed_s + max(300.0, self._pages * 30.0)
+        if not (self.busy or full_is_due) and self._pages >= CENSUS_CALLS and isinstance(self.cloud, clouds.HasCensus):
+            census = await self.cloud.census()
+            calls = CENSUS_CALLS
+            if self._apply_census(census):
+                return calls
+        await self._list()
+        return calls + self._pages
 
     def _apply_census(self, census: instances.Census) -> bool:
         """False when the census says that a full listing is due."""
@@ -179,6 +202,7 @@ class Watcher:
         if any(each.state not in instances.SETTLED and each.id not in unsettled for each in self._known.values()):
             return False
         for each in census.unsettled:
+            self._rented_s.pop(each.id, None)
             self._put(each)
         return True
 
@@ -191,26 +215,35 @@ class Watcher:
             self.gone(instance_id)
         self._foreign = 0
         for each in listing.instances:
+            if self._is_ghost(each.id, started_s):
+                continue
             self._rented_s.pop(each.id, None)
             if each.mark is not None or each.id in self._known:
                 self._put(each)
             else:
                 self._foreign += 1
         self._listed_s = started_s
+        window_s = self.cloud.visibility_window_s
+        self._gone_s = {key: at_s for key, at_s in self._gone_s.items() if at_s + window_s >= started_s}
         self.listings += 1
         self.complete.set()
         for told in self.on_listing:
             told()
 
+    def _is_young(self, instance_id: str, at_s: float) -> bool:
+        return self._rented_s.get(instance_id, -math.inf) > at_s - self.cloud.visibility_window_s
+
+    def _is_ghost(self, instance_id: str, started_s: float) -> bool:
+        """Proven gone, and this listing is too early to say otherwise: lists lag behind."""
+        gone_s = self._gone_s.get(instance_id)
+        return gone_s is not None and started_s <= gone_s + self.cloud.visibility_window_s
+
     async def _confirmed(self, missing: list[instances.Instance], started_s: float) -> list[str]:
         """Which of the missing are gone for certain. Raises `CloudDown` when the listing is shown to be false."""
-        window_s = self.cloud.visibility_window_s
         # What was never listed yet may be missing for being new, whatever was asked for since.
-        young = {each.id for each in missing if self._rented_s.get(each.id, -math.inf) > started_s - window_s}
-        asked = [
-            each.id for each in missing if self._ending_s.get(each.id, math.inf) < started_s and each.id not in young
-        ]
-        lost = [each.id for each in missing if each.id not in self._ending_s and each.id not in young]
+        old = [each.id for each in missing if not self._is_young(each.id, started_s)]
+        asked = [each for each in old if self._ending_s.get(each, math.inf) < started_s]
+        lost = [each for each in old if each not in self._ending_s]
         # Nobody asked for the end of these. Reading a few of them shows whether the listing can be believed at all.
         gone = []
         for instance_id in lost[:CONFIRMATIONS]:
@@ -222,30 +255,36 @@ class Watcher:
                     f"among them {instance_id}, which a read of its own still shows: the list is not believed",
                 )
             gone.append(instance_id)
+        if asked and await self.cloud.instance(asked[0]) is not None:
+            asked = []  # a list that lags, or that lacks more than it should: the next one may tell
         return asked + gone
 
     def _put(self, instance: instances.Instance) -> None:
-        mark = instance.mark
         before = self._known.get(instance.id)
-        if mark is None and before is not None and before.mark is not None:
+        if before is not None and (instance.mark is None or self.is_proven(instance.id)):
             # Somebody edited the label: the id still tells whose it is.
-            instance = _relabelled(instance, before)
-        elif mark is not None:
+            instance = dataclasses.replace(instance, label=before.label)
+        elif instance.mark is not None:
             self._unproven.discard(instance.id)
         self._keep(instance)
 
     def _keep(self, instance: instances.Instance) -> None:
-        mark = instance.mark
-        if mark is None or self._known.get(instance.id) == instance:
+        mark, before = instance.mark, self._known.get(instance.id)
+        if mark is None or before == instance:
             return
         self._known[instance.id] = instance
+        if before is not None and before.mark is not None and before.mark.owner_uid != mark.owner_uid:
+            self._disown(instance.id, before.mark.owner_uid)
         self._owners.setdefault(mark.owner_uid, set()).add(instance.id)
         self._changed(mark.owner_uid)
+
+    def _disown(self, instance_id: str, owner_uid: str) -> None:
+        owned = self._owners.get(owner_uid, set())
+        owned.discard(instance_id)
+        if not owned:
+            self._owners.pop(owner_uid, None)
+        self._changed(owner_uid)
 
     def _changed(self, owner_uid: str) -> None:
         for told in self.on_change:
             told(owner_uid)
-
-
-def _relabelled(instance: instances.Instance, before: instances.Instance) -> instances.Instance:
-    return dataclasses.replace(instance, label=before.label)

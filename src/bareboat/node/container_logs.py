@@ -28,6 +28,10 @@ class ContainerLogs:
             raise logs.waiting(container, pod, self._waiting_reason(uid))
         if record.end is not None or record.instance_id is None or record.ending_why:
             return await self._kept(uid, pod, options)
+        account = self._use.account(record.cloud)
+        if account is None or not account.watcher.is_proven(record.instance_id):
+            # An annotation can name anybody's instance, and its output is nobody else's business.
+            raise logs.waiting(container, pod, "ContainerUnproven")
         source = polled_logs.PolledLog(self._fetch(record), lambda: self._ended_s(uid), self._use.clock)
         return await source.open(options)
 

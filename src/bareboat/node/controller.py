@@ -36,6 +36,7 @@ class Pods:
         self._pods: dict[str, pods.Pod] = {}
         self._gone: set[tuple[str, str]] = set()
         self._ending: dict[tuple[str, str], str] = {}
+        self._unpayable: set[str] = set()
         self._writer = writing.Writer(use)
         self._renting = renting.Renting(use, self._writer)
         self._endings = endings.Endings(use, self.kept_logs)
@@ -52,6 +53,7 @@ class Pods:
 
     async def run(self) -> None:
         await self._informer.synced.wait()
+        self._open_books()
         async with asyncio.TaskGroup() as group, prober.Prober(group, self._probed, clock=self._use.clock) as probes:
             self._prober = probes
             await self.queue.run()
@@ -71,8 +73,25 @@ class Pods:
             self._gone.add((cloud, instance_id))
             self.queue.add(uid)
 
+    def _open_books(self) -> None:
+        """Before anything is rented, all that earlier processes rented counts against the caps."""
+        now_s = self._use.clock.now_s()
+        for uid, pod in self._pods.items():
+            if uid not in self.records:
+                self._count(records.from_pod(pod, now_s))
+
+    def _count(self, record: records.Record) -> None:
+        if record.renting is not records.Renting.NONE:
+            since_s = record.attempted_s if record.instance_id else self._use.clock.now_s()
+            self._use.broker.ledger.restore(
+                record.uid, record.key[0], record.usd_per_hour, since_s, spent_usd=record.spent_usd
+            )
+
     def listed(self) -> None:
-        """A first complete listing is there: pods that waited for it can go on."""
+        """A complete listing is there: pods that waited for the first can go on; what can't be paid any more ends."""
+        for uid in self._use.broker.ledger.overrun(self._use.clock.now_s(), ahead_s=SETTLE_S):
+            self._unpayable.add(uid)
+            self.queue.add(uid)
         for uid in self._pods:
             if uid not in self.records:
                 self.queue.add(uid)
@@ -112,7 +131,7 @@ class Pods:
                 record = records.from_pod(pod, self._use.clock.now_s())
                 if not self._can_judge(record):
                     return await self._unjudged(pod, record)
-                self._take_up(pod, record)
+                self._take_up(record)
             instance = self._fold_in(pod, record)
             action = decide.decide(pod, record, instance, self._use.clock.now_s(), self._use.policy)
             again, after_s = await self._step(action, pod, record, instance)
@@ -129,30 +148,46 @@ class Pods:
         return record.uid in self.records and not isinstance(action, decide.Remove)
 
     def _can_judge(self, record: records.Record) -> bool:
-        """What an earlier process rented is judged only after a complete listing."""
-        if not record.attempt:
-            return True
-        account = self._use.account(record.cloud)
-        return account is not None and account.watcher.complete.is_set()
+        """What an earlier process rented is judged only after a complete listing. A pod without any trace of an attempt
+        may have lost it (annotations can be edited), so it waits for the clouds that answer."""
+        if record.attempt:
+            account = self._use.account(record.cloud)
+            return account is not None and account.watcher.complete.is_set()
+        watchers = [account.watcher for account in self._use.accounts.values()]
+        return all(each.complete.is_set() or each.trouble is not None for each in watchers)
 
     async def _unjudged(self, pod: pods.Pod, record: records.Record) -> float | None:
-        if self._use.account(record.cloud) is None:
+        if record.attempt and self._use.account(record.cloud) is None:
+            if self._claim_by_mark(record):
+                return 0.0
             why = f"it rented from {record.cloud!r}, which is not configured; nothing is done until it is"
             self._use.recorder.warning(telling.about(pod), "CloudNotConfigured", why)
             return 60.0
-        return None
+        return SETTLE_S
 
-    def _take_up(self, pod: pods.Pod, record: records.Record) -> None:
-        """A pod that this process has not seen before: what it pays already counts against the caps."""
+    def _take_up(self, record: records.Record) -> None:
+        """A pod that this process has not seen before. Annotations are hints: where marks say otherwise, they hold."""
         self.records[record.uid] = record
-        for instance in self._instances_of(record):
-            mark = instance.mark
-            if mark is not None and mark.attempt.isdigit():
-                record.attempt = max(record.attempt, int(mark.attempt))
-        if record.renting is not records.Renting.NONE:
-            self._use.broker.ledger.restore(
-                record.uid, pod.key[0], record.usd_per_hour, record.attempted_s, spent_usd=record.spent_usd
-            )
+        self._claim_by_mark(record)
+        self._count(record)
+
+    def _claim_by_mark(self, record: records.Record) -> bool:
+        """Sets the record to what the clouds show as this pod's, if they show anything."""
+        mine = {each.id: each for each in self._instances_of(record) if self._is_ours(each, record)}
+        tries = {key: int(each.mark.attempt) for key, each in mine.items() if each.mark and each.mark.attempt.isdigit()}
+        if not tries:
+            return False
+        newest = max(tries, key=lambda key: tries[key])
+        if record.instance_id is None and record.cloud in self._use.accounts:
+            # What this attempt bought may not be shown yet.
+            record.attempt = max(record.attempt, tries[newest])
+            return True
+        named = record.instance_id if record.instance_id in tries else newest
+        record.attempt = tries[named]
+        if named != record.instance_id:
+            self._renting.adopt(record, mine[named])
+        record.cloud = mine[named].cloud
+        return True
 
     def _instances_of(self, record: records.Record) -> list[instances.Instance]:
         return [each for account in self._use.accounts.values() for each in account.watcher.of(record.uid)]
@@ -162,22 +197,26 @@ class Pods:
         current: instances.Instance | None = None
         self._note_image(pod, record)
         for instance in self._instances_of(record):
-            if instance.mark != self._renting.mark(record):
-                if instance.mark is not None and instance.mark.cluster_id == self._use.cluster_id:
-                    self._use.accounts[instance.cloud].reaper.end(instance.id, "an earlier attempt for its pod")
+            if not self._is_ours(instance, record):
                 continue
-            if record.renting is not records.Renting.RENTED:
+            present = instance.mark == self._renting.mark(record)
+            if present and record.renting is not records.Renting.RENTED:
                 self._renting.adopt(record, instance)
-            if instance.id == record.instance_id:
+            if present and instance.id == record.instance_id:
                 current = instance
-            else:
-                self._use.accounts[instance.cloud].reaper.end(instance.id, "a second instance of one attempt")
+            elif self._use.accounts[instance.cloud].watcher.is_proven(instance.id):
+                why = "a second instance of one attempt" if present else "another attempt for its pod"
+                self._use.accounts[instance.cloud].reaper.end(instance.id, why)
         if record.instance_id and (record.cloud, record.instance_id) in self._gone:
             self._gone.discard((record.cloud, record.instance_id))
             self._stopped_paying(record)
             return None
         if current is not None:
             self._note_state(pod, record, current)
+        if record.uid in self._unpayable:
+            self._unpayable.discard(record.uid)
+            if record.renting is records.Renting.RENTED and not record.ending_why and record.end is None:
+                self._take_away(pod, record, "OverBudget", "what may be spent in all is spent")
         return current
 
     @staticmethod
@@ -198,7 +237,8 @@ class Pods:
 
     def _note_state(self, pod: pods.Pod, record: records.Record, instance: instances.Instance) -> None:
         now_s = self._use.clock.now_s()
-        if instance.state is instances.State.UNREACHABLE:
+        again = instance.state in instances.BOOTING and record.running_s is not None
+        if instance.state is instances.State.UNREACHABLE or again:
             record.unreachable_s = record.unreachable_s or now_s
         else:
             record.unreachable_s = None
@@ -224,18 +264,27 @@ class Pods:
 
     def _note_price(self, pod: pods.Pod, record: records.Record, usd_per_hour: float) -> None:
         """The price that is really charged; over a cap, the instance is given back."""
-        if abs(usd_per_hour - record.usd_per_hour) < 1e-4 or record.ending_why:
+        if abs(usd_per_hour - record.usd_per_hour) < 1e-4 or record.ending_why or record.end is not None:
             return
+        if usd_per_hour < record.usd_per_hour and record.running_s is None:
+            return  # what boots may be billed less than what runs: its share of the caps stays taken
         cap = preparation.most_usd_per_hour(pod, self._use)
         over = self._use.broker.ledger.settle(record.uid, usd_per_hour, self._use.clock.now_s(), cap_usd_per_hour=cap)
         if over is None:
-            if record.running_s is not None or usd_per_hour >= record.usd_per_hour:
-                record.usd_per_hour = usd_per_hour
+            record.usd_per_hour = usd_per_hour
             return
         message = (
             f"the cloud charges ${usd_per_hour:.3f}/h, the offer said ${record.usd_per_hour:.3f}/h: {over.sentence}"
         )
-        self._endings.gave_up(pod, record, decide.GiveUp("TooDear", message, "TooDear"))
+        self._take_away(pod, record, "TooDear", message)
+
+    def _take_away(self, pod: pods.Pod, record: records.Record, reason: str, message: str) -> None:
+        """Money ends it: what ran counts as lost, what never ran is given back."""
+        if record.running_s is not None:
+            self._settle(decide.lost(record, message, self._use.clock.now_s()), pod, record)
+        else:
+            avoid = reason == "TooDear"
+            self._endings.gave_up(pod, record, decide.GiveUp(reason, message, reason, avoid_machine=avoid))
 
     async def _step(
         self, action: decide.Action, pod: pods.Pod, record: records.Record, instance: instances.Instance | None
@@ -247,8 +296,7 @@ class Pods:
             case decide.Rent():
                 return await self._rent(pod, record)
             case decide.LookUp():
-                after_s = await self._renting.look_up(record, self._use.accounts[record.cloud])
-                return not after_s, after_s
+                return await self._look_up(pod, record)
             case decide.Confirm():
                 return await self._confirm(record)
             case decide.EndInstance():
@@ -283,13 +331,25 @@ class Pods:
         after_s = await self._renting.rent(pod, record)
         return False, SETTLE_S if record.renting is records.Renting.RENTED else after_s
 
+    async def _look_up(self, pod: pods.Pod, record: records.Record) -> tuple[bool, float | None]:
+        after_s = await self._renting.look_up(record, self._use.accounts[record.cloud])
+        if record.renting is records.Renting.NONE and record.running_s is not None:
+            now_s = self._use.clock.now_s()
+            self._settle(decide.lost(record, "no instance with its mark exists any more", now_s), pod, record)
+            self._stopped_paying(record)
+        return not after_s, after_s
+
     async def _end(self, record: records.Record, why: str) -> tuple[bool, float | None]:
         """Only what its mark proves to be ours: annotations can be written by others, and labels too."""
         account = self._use.accounts[record.cloud]
         instance_id = record.instance_id or ""
-        if not account.watcher.is_proven(instance_id):
+        known = account.watcher.get(instance_id)
+        if known is None or not (self._is_ours(known, record) and account.watcher.is_proven(instance_id)):
             instance = await account.cloud.instance(instance_id)
             if instance is None:
+                hidden_s = record.asked_s + account.cloud.visibility_window_s - self._use.clock.now_s()
+                if hidden_s > 0:
+                    return False, min(renting.LOOK_AGAIN_S, hidden_s)
                 account.watcher.gone(instance_id)
                 self._gone.add((record.cloud, instance_id))
                 return True, None
@@ -307,10 +367,17 @@ class Pods:
     def _not_ours(
         self, instance: instances.Instance, record: records.Record, account: accounts.Account
     ) -> tuple[bool, float | None]:
-        """Its state is still told as the pod's; nothing is ended and nothing rented instead until a person decides."""
+        """A mark of somebody else's proves that the annotation lies: the pod's own mark tells what it has. An instance
+        without a mark is told as the pod's; nothing is ended and nothing rented instead until a person decides."""
         mark = self._renting.mark(record)
-        account.watcher.follow(instance, mark)
         pod = self.pod(record.uid)
+        if instance.mark is not None:
+            record.disclaim(self._use.clock.now_s())
+            if pod is not None:
+                why = f"{instance.cloud}/{instance.id}, named by its annotation, belongs to another owner: left alone"
+                self._use.recorder.warning(telling.about(pod), "NotItsInstance", why)
+            return True, None
+        account.watcher.follow(instance, mark)
         if pod is not None:
             why = (
                 f"{instance.cloud}/{instance.id} carries the label {instance.label or ''!r} instead of {str(mark)!r}: "

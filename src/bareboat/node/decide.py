@@ -140,16 +140,19 @@ def _rented(
     if pod.spec.containers[0].image != record.image and record.image:
         return Replace()
     if instance is None:
-        young_s = record.rented_s + policy.visibility_window_s - now_s
+        young_s = max(record.rented_s, record.asked_s) + policy.visibility_window_s - now_s
         return Rest(young_s) if young_s > 0 else Confirm()
-    if instance.state in instances.BOOTING:
+    if instance.state in instances.BOOTING and record.running_s is None:
         return _booting(record, instance, now_s, policy)
     if instance.state is instances.State.FAILED:
-        return _failed(instance)
+        return _failed(record, instance, now_s)
     if instance.state is instances.State.EXITED:
         return ReadExit()
     if instance.state is instances.State.STOPPED:
         return lost(record, _why_stopped(instance), now_s)
+    if instance.state in instances.BOOTING:
+        left_s = (record.unreachable_s or now_s) + policy.start_timeout_s - now_s
+        return Rest(left_s) if left_s > 0 else lost(record, f"it does not start again: {instance.message}", now_s)
     if instance.state is instances.State.UNREACHABLE:
         left_s = (record.unreachable_s or now_s) + policy.unreachable_timeout_s - now_s
         return Rest(left_s) if left_s > 0 else lost(record, f"its host was unreachable: {instance.message}", now_s)
@@ -199,7 +202,9 @@ def _booting(record: records.Record, instance: instances.Instance, now_s: float,
     )
 
 
-def _failed(instance: instances.Instance) -> Action:
+def _failed(record: records.Record, instance: instances.Instance, now_s: float) -> Action:
+    if record.running_s is not None:
+        return lost(record, instance.message or "it failed", now_s)
     if instance.fault is instances.Fault.CREATE_FAILED:
         return GiveUp("CreateContainerError", instance.message, "Failed")
     pull = instance.fault in (

@@ -3,6 +3,7 @@
 A record is rebuilt from annotations and status at start; what is only in memory (back-off, waiting reason) may be lost.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from bareboat.workload import annotations as notes
 from bareboat.workload import pod as pods
 from bareboat.workload import probing
 from bareboat.workload import status as statuses
+
+DEAREST_USD_PER_HOUR = 1000.0
 
 
 class Renting(Enum):
@@ -118,6 +121,14 @@ class Record:
         self.instance_id = instance_id
         self.rented_s = self.rented_s or now_s
 
+    def disclaim(self, now_s: float) -> None:
+        """What it was said to have is not its own; what its mark bought is to be looked up."""
+        self.renting = Renting.UNKNOWN
+        self.instance_id = None
+        self.rented_s = 0.0
+        self.asked_s = now_s
+        self.ending_why = ""
+
     def nothing_rented(self, now_s: float) -> None:
         """Proven: this attempt has no instance (any more)."""
         if self.rented_s:
@@ -152,16 +163,19 @@ def from_pod(pod: pods.Pod, now_s: float) -> Record:
     """The record of a pod that this process sees for the first time. An attempt without an instance is UNKNOWN."""
     known: Mapping[str, str] = pod.metadata.annotations or {}
     record = Record(pod.metadata.uid, pod.key, _unix_s(pod.status.start_time) or now_s)
-    record.attempt = int(_number(known.get(notes.ATTEMPT)))
-    record.attempted_s = _unix_s(known.get(notes.ATTEMPTED_AT)) or now_s
+    created = pod.metadata.creation_timestamp
+    created_s = now_s if created is None else min(created.timestamp(), now_s)
+    record.attempt = _count(known.get(notes.ATTEMPT))
+    record.attempted_s = min(max(_unix_s(known.get(notes.ATTEMPTED_AT)) or now_s, created_s), now_s)
     record.cloud = known.get(notes.CLOUD, "")
     record.offer_id = known.get(notes.OFFER, "")
     record.machine_id = known.get(notes.MACHINE, "")
     record.gpu = known.get(notes.GPU, "")
     record.image = known.get(notes.IMAGE, "")
-    record.usd_per_hour = _number(known.get(notes.PRICE))
-    record.spent_usd = _number(known.get(notes.SPENT))
+    record.usd_per_hour = _usd(known.get(notes.PRICE), DEAREST_USD_PER_HOUR)
+    record.spent_usd = _usd(known.get(notes.SPENT), DEAREST_USD_PER_HOUR * (now_s - created_s) / 3600)
     record.avoid = {each for each in known.get(notes.AVOID, "").split(",") if each}
+    record.asked_s = now_s  # an earlier process may have been asking until its very end
     instance = known.get(notes.INSTANCE, "")
     if instance:
         record.instance_id = instance.partition("/")[2]
@@ -169,7 +183,6 @@ def from_pod(pod: pods.Pod, now_s: float) -> Record:
         record.rented_s = record.attempted_s
     elif record.attempt and notes.ATTEMPTED_AT in known:
         record.renting = Renting.UNKNOWN
-        record.asked_s = now_s  # an earlier process may have been asking until its very end
     _from_status(record, pod)
     return record
 
@@ -203,9 +216,15 @@ def _unix_s(text: str | None) -> float | None:
         return None
 
 
-def _number(text: str | None) -> float:
-    """Annotations can be edited by anybody: what is no number counts as 0, and the clouds' marks tell the rest."""
+def _count(text: str | None) -> int:
+    """Annotations can be edited by anybody: what is no such number counts as 0, and the clouds' marks tell the rest."""
+    return int(text) if text and re.fullmatch("[0-9]{1,9}", text) else 0
+
+
+def _usd(text: str | None, most: float) -> float:
+    """Likewise; a price that is not finite would void every cap."""
     try:
-        return float(text or 0)
+        number = float(text or 0)
     except ValueError:
         return 0.0
+    return number if 0 <= number <= most else 0.0
