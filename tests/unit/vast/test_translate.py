@@ -284,6 +284,7 @@ JSON = strategies.recursive(
         strategies.booleans(),
         strategies.integers(-(2**70), 2**70),
         strategies.floats(allow_nan=False, allow_infinity=False),
+        strategies.sampled_from(["inf", "nan", "-Infinity", "12", "1e999", "true"]),
         strategies.text(max_size=8),
     ),
     lambda inner: strategies.one_of(
@@ -322,3 +323,11 @@ def test_a_page_with_one_odd_record_keeps_the_others() -> None:
     body = b'{"offers": [{"id": 1, "gpu_ram": {}}, {"id": "2", "gpu_ram": "24564"}, null, {"id": 3}]}'
     found = wire.records(wire.decode(body, wire.Found).offers, wire.Ask)
     assert [(each.id, each.gpu_ram) for each in found] == [(1, None), (2, 24564.0), (3, None)]
+
+
+@pytest.mark.parametrize("odd", ["nan", "inf", "-Infinity", 1e18, True, [], {}, "many"])
+def test_a_figure_that_is_no_number_is_unknown(odd: Any) -> None:
+    offer = translate.offer(_ask(reliability2=odd, gpu_ram=odd, direct_port_count=odd))
+    assert offer is not None
+    assert (offer.reliability, offer.gpu_memory_gib, offer.ports) == (0.5, None, None)
+    assert translate.offer(_ask(dph_base=odd, dph_total=odd)) is None

@@ -4,9 +4,12 @@ Decoded leniently, since any figure may be null, missing, a string or of another
 sense reads as absent. Only bytes of no known shape at all are `Nonsense`.
 """
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+
+# Leniency would read "nan" and "inf" as numbers too.
+Number = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 
 
 class Nonsense(ValueError):
@@ -21,33 +24,33 @@ class Ask(msgspec.Struct, gc=False):
     machine_id: int | None = None
     host_id: int | None = None
     gpu_name: str | None = None
-    num_gpus: float | None = None
-    gpu_frac: float | None = None
-    gpu_ram: float | None = None
-    cpu_cores: float | None = None
-    cpu_cores_effective: float | None = None
-    cpu_ram: float | None = None
-    disk_space: float | None = None
-    dph_base: float | None = None
-    dph_total: float | None = None
-    storage_cost: float | None = None
-    storage_total_cost: float | None = None
-    min_bid: float | None = None
-    reliability2: float | None = None
-    reliability: float | None = None
+    num_gpus: Number | None = None
+    gpu_frac: Number | None = None
+    gpu_ram: Number | None = None
+    cpu_cores: Number | None = None
+    cpu_cores_effective: Number | None = None
+    cpu_ram: Number | None = None
+    disk_space: Number | None = None
+    dph_base: Number | None = None
+    dph_total: Number | None = None
+    storage_cost: Number | None = None
+    storage_total_cost: Number | None = None
+    min_bid: Number | None = None
+    reliability2: Number | None = None
+    reliability: Number | None = None
     verification: str | None = None
-    hosting_type: float | None = None
+    hosting_type: Number | None = None
     geolocation: str | None = None
-    inet_up: float | None = None
-    inet_down: float | None = None
-    inet_up_cost: float | None = None
-    inet_down_cost: float | None = None
-    cuda_max_good: float | None = None
-    dlperf: float | None = None
-    direct_port_count: float | None = None
+    inet_up: Number | None = None
+    inet_down: Number | None = None
+    inet_up_cost: Number | None = None
+    inet_down_cost: Number | None = None
+    cuda_max_good: Number | None = None
+    dlperf: Number | None = None
+    direct_port_count: Number | None = None
     static_ip: bool | None = None
     public_ipaddr: str | None = None
-    duration: float | None = None
+    duration: Number | None = None
     rentable: bool | None = None
     rented: bool | None = None
     is_bid: bool | None = None
@@ -66,15 +69,15 @@ class Rental(msgspec.Struct):
     machine_id: int | None = None
     host_id: int | None = None
     gpu_name: str | None = None
-    num_gpus: float | None = None
+    num_gpus: Number | None = None
     geolocation: str | None = None
     country_code: str | None = None
     public_ipaddr: str | None = None
     ports: Any = None
-    dph_base: float | None = None
-    dph_total: float | None = None
+    dph_base: Number | None = None
+    dph_total: Number | None = None
     is_bid: bool | None = None
-    start_date: float | None = None
+    start_date: Number | None = None
     image_uuid: str | None = None
     template_hash_id: str | None = None
 
@@ -114,7 +117,7 @@ class LogsRequested(msgspec.Struct):
 class User(msgspec.Struct):
     """The account."""
 
-    credit: float | None = None
+    credit: Number | None = None
     id: int | None = None
 
 
@@ -124,7 +127,7 @@ class Template(msgspec.Struct):
     id: int | None = None
     hash_id: str | None = None
     name: str | None = None
-    created_at: float | None = None
+    created_at: Number | None = None
 
 
 class TemplatesFound(msgspec.Struct):
