@@ -1,13 +1,17 @@
 """The control API over HTTP: the same as in process, for other processes and other languages."""
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.contract.vast_sim import api
 
+from bareboat.clouds import vast as vast_cloud
 from bareboat.clouds.vast import sim
 from bareboat.plumbing import clock as clocks
-from bareboat.simulation import faults
+from bareboat.simulation import faults, faultscript
 
 
 async def act(vast: api.Vast, action: str, **arguments: Any) -> api.Reply:
@@ -116,3 +120,16 @@ async def test_the_same_seed_gives_the_same_world_and_the_same_lives() -> None:
             return [*told, [entry.states for entry in vast.sim.ledger.entries()]]
 
     assert await story() == await story()
+
+
+def test_the_page_about_the_simulator_names_every_fault_and_every_switch() -> None:
+    page = (Path(vast_cloud.__file__).parent / "README.md").read_text()
+    missing = [kind.name for kind in faults.CATALOGUE if f"| {kind.number} | `{kind.name}` |" not in page]
+    missing += [field.name for field in dataclasses.fields(sim.Switches) if f"| `{field.name}` |" not in page]
+    assert missing == []
+
+
+def test_the_fault_script_on_that_page_is_one() -> None:
+    page = (Path(vast_cloud.__file__).parent / "README.md").read_text()
+    script = page.partition("```yaml\n")[2].partition("```")[0]
+    assert len(faultscript.parse(yaml.safe_load(script))) > 6

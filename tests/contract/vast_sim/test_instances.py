@@ -102,6 +102,18 @@ async def test_computed_columns_and_unknown_operators_are_refused(vast: api.Vast
     assert words in reply.body["msg"]
 
 
+async def test_whether_null_differs_from_a_value_and_what_is_counted_are_switches() -> None:
+    async with api.served(plan=api.QUIET) as vast:
+        [booting] = await several(vast, 1)
+        filters = {"actual_status": {"neq": "running"}}
+        assert await vast.listed(select_filters=filters) == [booting]
+        vast.control.switch(neq_finds_null=False)
+        assert await vast.listed(select_filters=filters) == []
+        assert (await vast.page(select_filters=filters))["total_instances"] == 0
+        vast.control.switch(total_instances="account")
+        assert (await vast.page(select_filters=filters))["total_instances"] == 1
+
+
 async def test_columns_can_be_chosen_and_unknown_ones_are_null(vast: api.Vast) -> None:
     [only] = await several(vast, 1)
     page = await vast.page(select_cols=["id", "colour"])

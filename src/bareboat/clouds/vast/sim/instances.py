@@ -91,12 +91,13 @@ class Instances:
         page, token = self._page(chosen, request.query.get("after_token"), limit)
         shown = [self.record(rental) for rental in page]
         shown += self._ghost_records(tests) if token is None else []
-        counted = everything if self._sim.switches.label_counts == "account" else chosen
+        switches = self._sim.switches
+        counted = everything if switches.label_counts == "account" else chosen
         return replies.as_json(
             {
                 "success": True,
                 "instances_found": len(shown),
-                "total_instances": len(chosen),
+                "total_instances": len(chosen if switches.total_instances == "filtered" else everything),
                 "label_counts": _label_counts(counted),
                 "next_token": token,
                 "instances": shown if "*" in columns else [{c: record.get(c) for c in columns} for record in shown],
@@ -281,7 +282,12 @@ class Instances:
             raise replies.Refused(400, "invalid_request", "Error in query parameters: select_filters is not an object")
         for column in conditions:
             _check_column(str(column))
-        return {str(column): filters.tests(str(column), given) for column, given in conditions.items()}
+        tests = {str(column): filters.tests(str(column), given) for column, given in conditions.items()}
+        if not self._sim.switches.neq_finds_null:
+            for column, given in conditions.items():
+                if given.get("neq") is not None:
+                    tests[str(column)].append(lambda found: found is not None)
+        return tests
 
     def _passes(self, rental: rentals.Rental, tests: Mapping[str, list[filters.Test]]) -> bool:
         return all(test(self._value(rental, column)) for column, given in tests.items() for test in given)

@@ -12,13 +12,12 @@ class BadSwitch(ValueError):
 
 @dataclasses.dataclass(slots=True)
 class Switches:
-    """Change them at any time; each request looks afresh.
+    """Change them at any time; each request looks afresh. The README has a line for each.
 
     `hard_cap` is the most offers one search returns whatever limit is asked (0: no cap). `port_delay_s` lies between
     running and the first ports, besides the fault `ports_late`. `on_exit` is what becomes of an args instance whose
     process has ended. `penalty` applies the longer wait that PUT /asks/ names after a violation. `public_ip` "loopback"
-    publishes the address on which mapped ports really answer. `label_counts` covers the whole account or the filtered
-    set. `lag_s` is a list lag that always applies, on top of the fault.
+    publishes the address on which mapped ports really answer. `lag_s` is a list lag that always applies.
     """
 
     rate_limits: bool = True
@@ -34,6 +33,8 @@ class Switches:
     id_filter: bool = False
     server_defaults: bool = False
     label_counts: Literal["account", "filtered"] = "account"
+    total_instances: Literal["filtered", "account"] = "filtered"
+    neq_finds_null: bool = True
     lag_s: float = 0.0
     port_delay_s: float = 0.0
     identity_port_key: Literal["actual", "asked"] = "actual"
