@@ -82,7 +82,7 @@ def of(answer: Answer, secret: str = "") -> Failure | None:
         return None
     try:
         envelope = _envelopes.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _without_envelope(answer, secret)
     refused = envelope.success in (False, "false") or (envelope.error and not envelope.success)
     if 200 <= answer.status < 300 and not refused:

@@ -150,7 +150,7 @@ def decode(body: bytes | msgspec.Raw, shape: type[T]) -> T:
         return value
     except msgspec.ValidationError:
         return _salvaged(body, shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Nonsense(f"not JSON: {error}") from None
 
 
@@ -172,7 +172,7 @@ def _salvaged(body: bytes | msgspec.Raw, shape: type[T]) -> T:
     """Field by field: what can't be read is left at its default."""
     try:
         fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Nonsense(f"not JSON: {error}") from None
     if not isinstance(fields, dict) or not isinstance(shape, type) or not issubclass(shape, msgspec.Struct):
         raise Nonsense(f"expected an object, got {type(fields).__name__}")
