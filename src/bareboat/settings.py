@@ -4,7 +4,9 @@ Each field is an environment variable (the name in its `alias`, or `BAREBOAT_` a
 single fields by flags; a file of `NAME=value` lines named by `BAREBOAT_ENV_FILE` comes below the environment.
 """
 
+import ipaddress
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +17,10 @@ import pydantic_settings
 from bareboat.core import budget
 from bareboat.node import decide, node_object
 from bareboat.workload import needs, quantities
+
+
+_LABEL_NAME = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
 
 class Bad(ValueError):
@@ -80,6 +86,23 @@ class Node(pydantic_settings.BaseSettings):
         quantities.parse(value)
         return value
 
+    @pydantic.field_validator("address")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        try:
+            return str(ipaddress.ip_address(value)) if value else ""
+        except ValueError:
+            raise ValueError("allowed is an IPv4 or IPv6 address, or nothing") from None
+
+    @pydantic.field_validator("labels")
+    @classmethod
+    def _are_labels(cls, value: str) -> str:
+        for pair in filter(str.strip, value.split(",")):
+            name, equals, text = (part.strip() for part in pair.partition("="))
+            if not equals or not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(text):
+                raise ValueError(f"{pair.strip()!r} is no label; allowed are pairs such as example.com/zone=eu-1")
+        return value
+
     def capacity(self) -> dict[str, str]:
         return {
             "cpu": self.cpus,
@@ -100,7 +123,7 @@ class Node(pydantic_settings.BaseSettings):
 class Renting(pydantic_settings.BaseSettings):
     """How long to wait for machines, and what may be spent."""
 
-    model_config = pydantic_settings.SettingsConfigDict(env_prefix="BAREBOAT_", extra="ignore")
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="BAREBOAT_", extra="ignore", allow_inf_nan=False)
 
     max_usd_per_hour: float = pydantic.Field(1.0, gt=0, description="$/h for a pod that names no limit of its own.")
     pod_usd_per_hour_cap: float | None = pydantic.Field(None, gt=0, description="$/h that no pod gets past.")
@@ -113,7 +136,9 @@ class Renting(pydantic_settings.BaseSettings):
     start_timeout_s: float = pydantic.Field(900.0, gt=0, description="A container not running by then is given up.")
     unreachable_timeout_s: float = pydantic.Field(600.0, gt=0, description="A silent host is given up after this.")
     guard_age_s: float = pydantic.Field(120.0, ge=0, description="An instance without owner is ended after this.")
-    watch_idle_s: float = pydantic.Field(30.0, gt=0, description="Between two looks at a cloud when all is quiet.")
+    watch_idle_s: float = pydantic.Field(
+        10.0, gt=0, description="For each call of a look at a cloud, when all is quiet."
+    )
     watch_busy_s: float = pydantic.Field(2.0, gt=0, description="Between two looks while something starts or ends.")
 
     def defaults(self) -> needs.Defaults:
@@ -155,6 +180,8 @@ def read(kind: type[Any], **flags: Any) -> Any:
     """
     given = {name: value for name, value in flags.items() if value is not None}
     env_file = os.environ.get("BAREBOAT_ENV_FILE")
+    if env_file and not Path(env_file).is_file():
+        raise Bad(f"BAREBOAT_ENV_FILE is {env_file!r}: there is no such file")
     try:
         return kind(_env_file=env_file, **given)
     except pydantic.ValidationError as wrong:

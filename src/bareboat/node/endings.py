@@ -12,6 +12,7 @@ from bareboat.workload import status as statuses
 
 log = structlog.get_logger()
 
+MOST_AVOIDED = 64
 EXIT_TAIL_LINES = 200
 EXIT_PAUSE_S = 2.0
 KEPT_LOG_BYTES = 64 * 1024
@@ -112,6 +113,8 @@ class Endings:
         pause_s = views.pull_pause_s(record) if action.pull_problem else min(60.0, 2.0 * record.failures)
         record.failures += 1
         if action.avoid_machine and record.machine_id:
+            if len(record.avoid) >= MOST_AVOIDED:
+                record.avoid.clear()  # the ban below holds for the latest; old ones get another chance
             record.avoid.add(record.machine_id)
             self._use.broker.bans.ban_machine(record.cloud, record.machine_id, action.message, now_s)
         record.ending_why = action.message

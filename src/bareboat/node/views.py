@@ -33,8 +33,10 @@ def view(pod: pods.Pod, record: records.Record, instance: instances.Instance | N
             message=record.end.message,
             disrupted_why=record.end.disrupted_why,
         )
-    if instance is not None and record.running_s is not None and not record.ending_why:
-        ready, why = readiness(pod, record, instance)
+    if record.running_s is not None and not record.ending_why:
+        # A machine that no list shows at the moment is unknown, not gone: what ran is still told as running.
+        unseen = (False, f"{record.cloud}/{record.instance_id} is not in the cloud's list at the moment")
+        ready, why = unseen if instance is None else readiness(pod, record, instance)
         return statuses.View(
             **common,  # type: ignore[arg-type]
             running_since_s=record.running_s,

@@ -32,12 +32,11 @@ def is_trailer(line: str) -> bool:
 
 
 def strip(log: str) -> str:
-    """The workload's own output: without the wrapper's line and the line break that it put before it."""
-    lines = log.splitlines(keepends=True)
-    for index, line in enumerate(lines):
-        if is_trailer(line):
-            before = lines[:index]
-            if before and before[-1] == "\n":
-                before.pop()
-            return "".join(before + lines[index + 1 :])
-    return log
+    """The workload's own output: without the wrapper's lines and the line break that it put before each."""
+    kept: list[str] = []
+    for line in log.splitlines(keepends=True):
+        if not is_trailer(line):
+            kept.append(line)
+        elif kept and kept[-1].endswith("\n"):
+            kept[-1] = kept[-1][:-1]
+    return "".join(kept)

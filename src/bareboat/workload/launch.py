@@ -33,7 +33,7 @@ def build(
     container = pod.spec.containers[0]
     if reports_exit_code(pod):
         if container.working_dir:
-            command = ("/bin/sh", "-c", f'cd {shlex.quote(container.working_dir)} && exec "$@"', "sh", *command)
+            command = ("/bin/sh", "-c", f'cd -- {shlex.quote(container.working_dir)} && exec "$@"', "sh", *command)
         command, args = exit_codes.wrap(command, args, attempt)
     return launches.Launch(
         image=container.image,

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
-from bareboat.core import needs
+from bareboat.core import needs, regions
 from bareboat.workload import annotations, quantities
 from bareboat.workload import pod as pods
 
 GPU_RESOURCE = "nvidia.com/gpu"
 _PRICING = {"on-demand": "on-demand", "ondemand": "on-demand", "spot": "spot", "bid": "spot", "interruptible": "spot"}
 GIB = 1024**3
+MOST_GPUS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ def gpu_count(pod: pods.Pod) -> int:
         asked = container.resources.limits.get(GPU_RESOURCE, container.resources.requests.get(GPU_RESOURCE, 0))
         field = f"spec.containers[{index}].resources.limits[{GPU_RESOURCE}]"
         count = _quantity(field, asked)
-        if count != int(count) or count < 0:
-            raise annotations.Invalid(field, asked, "a whole number")
+        if not 0 <= count <= MOST_GPUS or count != int(count):
+            raise annotations.Invalid(field, asked, f"a whole number from 0 to {MOST_GPUS}")
         total += count
     return int(total)
 
@@ -53,7 +54,7 @@ def from_pod(pod: pods.Pod, defaults: Defaults) -> needs.Needs:
         disk_gib=_disk_gib(pod, notes, defaults),
         ports=sum(len(container.ports) for container in pod.spec.containers),
         max_usd_per_hour=price,
-        regions=notes.words(annotations.REGIONS) or defaults.regions,
+        regions=_regions(notes) or defaults.regions,
         min_reliability=_or(notes.number(annotations.RELIABILITY, 0, 1, ""), defaults.min_reliability),
         min_inet_down_mbps=_or(notes.number(annotations.DOWNLOAD, 0, 1e6, "Mbit/s"), defaults.min_inet_down_mbps),
         min_cuda=notes.number(annotations.CUDA, 0, 100, ""),
@@ -61,6 +62,17 @@ def from_pod(pod: pods.Pod, defaults: Defaults) -> needs.Needs:
         pricing=needs.Pricing(notes.choice(annotations.PRICING, _PRICING) or "on-demand"),
         clouds=tuple(word.lower() for word in notes.words(annotations.CLOUDS)),
     )
+
+
+def _regions(notes: annotations.Annotations) -> tuple[str, ...]:
+    found = notes.find(annotations.REGIONS)
+    for word in notes.words(annotations.REGIONS):
+        if found is not None and not regions.looks_right(regions.canonical(word)):
+            allowed = (
+                f"codes such as US-CA, US or SE, or one of {', '.join(sorted(regions.GROUPS))}, separated by commas"
+            )
+            raise annotations.Invalid(f"annotation {found.name}", word, allowed)
+    return notes.words(annotations.REGIONS)
 
 
 def _or(value: float | None, default: float | None) -> float | None:

@@ -47,15 +47,14 @@ def stamp(unix_s: float) -> str:
 
 
 def phase(pod: pods.Pod, view: View) -> str:
-    """A terminal phase that the API already has stays."""
+    """A terminal phase that the API already has stays, and what ran is never Pending again."""
     if pod.status.phase in TERMINAL:
         return pod.status.phase
     if view.final:
         failed = view.reason or view.ended is None or view.ended.exit_code != 0
         return FAILED if failed else SUCCEEDED
-    if view.running_since_s is not None or view.ended is not None or view.last is not None:
-        return RUNNING
-    return PENDING
+    has_run = view.running_since_s is not None or view.ended is not None or view.last is not None
+    return RUNNING if has_run or pod.status.phase == RUNNING else PENDING
 
 
 def build(pod: pods.Pod, view: View, host_ip: str, now_s: float) -> pods.PodStatus:
@@ -188,6 +187,7 @@ def _condition(
         status=status,
         reason=reason,
         message=message,
-        last_transition_time=stamp(now_s) if before is None or moved else before.last_transition_time,
+        last_transition_time=stamp(now_s) if before is None or moved else before.last_transition_time or stamp(now_s),
+        last_probe_time=None if before is None else before.last_probe_time,
         observed_generation=pod.metadata.generation,
     )
