@@ -44,7 +44,10 @@ _MAY_HOLD_FAULT = frozenset({"", "loading", "created", "restarting", "rebooting"
 
 
 def offer(ask: wire.Ask) -> offers.Offer | None:
-    """None when the record lacks what it takes to rent it: an id, a price, a GPU."""
+    """None when the record lacks what it takes to rent it: an id, a price, a GPU.
+
+    In a search for bids all of Vast's prices follow the lowest bid: `usd_per_hour` is that bid too then.
+    """
     ask_id = ask.ask_contract_id if ask.ask_contract_id is not None else ask.id
     usd_per_hour = _compute_price(ask)
     if ask_id is None or usd_per_hour is None or not ask.gpu_name or not ask.num_gpus or ask.num_gpus < 1:
