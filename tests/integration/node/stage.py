@@ -28,6 +28,7 @@ Json = dict[str, Any]
 
 BAREBOAT = (sys.executable, "-m", "bareboat")
 START_S = 30.0
+SPEED = 60.0
 QUICK = {
     "BAREBOAT_WATCH_IDLE_S": "1",
     "BAREBOAT_WATCH_BUSY_S": "0.3",
@@ -58,8 +59,9 @@ def until(wanted: Callable[[], T], what: str | Callable[[], object], deadline_s:
 class Vast:
     """A simulated Vast.ai in a process of its own."""
 
-    def __init__(self, folder: Path, *, speed: float = 30.0, seed: int = 7, script: Json | None = None) -> None:
+    def __init__(self, folder: Path, *, speed: float, seed: int = 7, script: Json | None = None) -> None:
         self._folder = folder
+        self._speed = speed
         self._arguments = ["--speed", str(speed), "--seed", str(seed), "--no-rate-limits", "--no-churn", "--json"]
         if script is not None:
             path = folder / "faults.yaml"
@@ -106,6 +108,11 @@ class Vast:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def let_pass(self, seconds: float) -> None:
+        """That much of the nodes' time, read off the cloud's clock: for what must not happen meanwhile."""
+        until_s = self.ledger()["now_s"] + seconds * self._speed
+        until(lambda: self.ledger()["now_s"] >= until_s, f"{seconds:g} seconds to pass", seconds + 20)
+
     def control(self, action: str, **arguments: Any) -> Json:
         return self._ask("POST", f"/control/{action}", arguments)
 
@@ -114,6 +121,10 @@ class Vast:
 
     def world(self) -> Json:
         return self._ask("GET", "/control/world")
+
+    def requests(self) -> dict[str, int]:
+        """How many requests came in, by route."""
+        return self._ask("GET", "/control/requests")
 
     def instances(self, pod: Json | None = None) -> list[Json]:
         """Every instance ever rented (for a pod), as the ledger tells; phantoms left out."""
@@ -164,7 +175,7 @@ class Node:
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [*BAREBOAT, "node"],
-                env=_clean_environment() | self._environment,
+                env=clean_environment() | self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -222,6 +233,13 @@ class Cluster:
 
     def apply(self, *manifests: Json) -> None:
         self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
+
+    def create(self, manifest: Json) -> Json:
+        """As it stands once created; faster than kubectl."""
+        kind = {"Pod": "pods", "ConfigMap": "configmaps"}[manifest["kind"]]
+        status, answer = self._ask("POST", self._path(kind), json.dumps(manifest))
+        assert status == 201, answer
+        return answer
 
     def find(self, kind: str, name: str) -> Json | None:
         """None when there is none. `kind` as in URLs: nodes, pods, …"""
@@ -283,12 +301,12 @@ class Cluster:
         place = "" if kind in ("nodes", "namespaces") else f"/namespaces/{self.namespace}"
         return f"/api/v1{place}/{kind}{'/' if name else ''}{name}"
 
-    def _ask(self, method: str, path: str) -> tuple[int, Json]:
+    def _ask(self, method: str, path: str, body: str | None = None) -> tuple[int, Json]:
         for again in (True, False):
             if self._connection is None:
                 self._connection = http.client.HTTPSConnection(self._host, context=self._tls, timeout=20)
             try:
-                self._connection.request(method, path)
+                self._connection.request(method, path, body, {"Content-Type": "application/json"})
                 response = self._connection.getresponse()
                 return response.status, json.loads(response.read())
             except (http.client.HTTPException, OSError):
@@ -306,11 +324,11 @@ class Stage:
         self.cluster = cluster
         self.vast = vast
         self._folder = folder
-        self._nodes: list[Node] = []
+        self.nodes: list[Node] = []
 
     def node(self, *, start: bool = True, **settings: str) -> Node:
         """Another node of the cluster, on the same account of the cloud."""
-        name = f"{self.cluster.namespace}-{len(self._nodes)}"
+        name = f"{self.cluster.namespace}-{len(self.nodes)}"
         environment = {
             **QUICK,
             "KUBECONFIG": str(self.cluster.kubeconfig),
@@ -321,20 +339,20 @@ class Stage:
             **settings,
         }
         made = Node(self.cluster, name, self._folder, environment)
-        self._nodes.append(made)
+        self.nodes.append(made)
         if start:
             made.start()
         return made
 
     def close(self) -> None:
         """The nodes end first; what they have left is removed by hand, so that nothing waits for them."""
-        for node in self._nodes:
+        for node in self.nodes:
             if node.running:
                 node.stop()
             sys.stdout.write(f"--- log of {node.name}\n{node.log[-12_000:]}\n")
         for pod in self.cluster.pods():
             self.cluster.delete("pods", pod["metadata"]["name"], grace_s=0)
-        for node in self._nodes:
+        for node in self.nodes:
             self.cluster.delete("nodes", node.name)
         self.cluster.delete("namespaces", self.cluster.namespace)
         self.cluster.close()
@@ -355,6 +373,10 @@ def assert_no_double_rent(vast: Vast) -> None:
     by_id = {each["id"]: each for each in ledger["instances"]}
     doubles = [[told_instance(by_id[each]) for each in pair] for pair in ledger["double_rents"]]
     assert doubles == [], f"rented twice at one time: {doubles}"
+
+
+def config_map(name: str, **data: str) -> Json:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
 
 
 def pod(name: str, node: Node, command: str = "sleep 100000", *, image: str = "busybox:1.36", **spec: Any) -> Json:
@@ -447,14 +469,19 @@ def _first_label(instance: Json) -> str:
     return instance["labels"][0][1] or ""
 
 
-def _clean_environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """Without whatever the person who runs the tests has set for their own."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("BAREBOAT_", "VAST_", "KUBE"))}
 
 
 @contextlib.contextmanager
 def opened(
-    sandbox: controlplane.ControlPlane, folder: Path, namespace: str, *, speed: float = 30.0, script: Json | None = None
+    sandbox: controlplane.ControlPlane,
+    folder: Path,
+    namespace: str,
+    *,
+    speed: float = SPEED,
+    script: Json | None = None,
 ) -> Iterator[Stage]:
     """Namespace and simulated cloud; all gone when left. Nodes are the test's to start."""
     cluster = Cluster(sandbox, namespace)

@@ -38,8 +38,9 @@ KINDS = {
     "lasts": "sleep 100000",
     "succeeds": "sleep 1; echo done",
     "fails": "sleep 1; exit 3",
+    "restarts": "sleep 1; exit 4",
 }
-ENDS = {"lasts": "Running", "succeeds": "Succeeded", "fails": "Failed"}
+ENDS = {"lasts": "Running", "succeeds": "Succeeded", "fails": "Failed", "restarts": "Running"}
 
 
 @pytest.mark.timeout(240)
@@ -76,18 +77,28 @@ def _killed_at_random(on: stage.Stage, dice: random.Random, *, kills: int = 14) 
     for name in deleted:
         cluster.until_gone(name, 60)
     stage.assert_no_double_rent(on.vast)
-    living = {stage.uid(pod) for pod in cluster.pods() if pod["status"]["phase"] == "Running"}
+    for name, kind in made.items():
+        if name not in deleted and kind == "restarts":
+            _counts_each_end_once(on, name)
+    lasting = {stage.uid(cluster.pod(name)) for name, kind in made.items() if kind == "lasts" and name not in deleted}
     stage.until(
-        lambda: {stage.owner(each) for each in on.vast.alive()} == living,
-        lambda: f"rented is exactly what runs; pods {living}, alive {on.vast.alive()}",
+        lambda: sorted(map(stage.owner, on.vast.alive())) == sorted(lasting),
+        lambda: f"what is rented is what runs: {lasting}; alive {on.vast.alive()}",
         60,
     )
-    assert len(on.vast.alive()) == len(living)
     cluster.kubectl("delete", "pods", "--all", "--wait=true", "--timeout=50s")
     on.assert_money_was_kept()
     assert "Traceback" not in node.log, "a loop crashed"
     lost = sum(struck.get(name, 0) for name in ("create_lost_answer", "create_phantom", "create_unsuccessful"))
     assert lost >= 3 and struck.get("destroy_fails", 0) >= 1, f"the cloud was kinder than meant: {struck}"
+
+
+def _counts_each_end_once(on: stage.Stage, name: str) -> None:
+    """Every restart is another instance, and the count never says more of them than there were."""
+    on.cluster.delete("pods", name)
+    pod = on.cluster.pod(name)
+    on.cluster.until_gone(name, 60)
+    assert stage.container(pod)["restartCount"] <= len(on.vast.instances(pod)), stage.told(pod)
 
 
 def _something_happens(
@@ -96,7 +107,9 @@ def _something_happens(
     """Some pods are made, some that stand are deleted."""
     names = [f"pod-{life}-{index}" for index in range(dice.randint(1, 3))]
     kinds = [dice.choice(tuple(KINDS)) for _ in names]
-    on.cluster.apply(*(stage.pod(name, node, KINDS[kind]) for name, kind in zip(names, kinds, strict=True)))
+    for name, kind in zip(names, kinds, strict=True):
+        policy = "OnFailure" if kind == "restarts" else "Never"
+        on.cluster.create(stage.pod(name, node, KINDS[kind], restartPolicy=policy))
     made.update(zip(names, kinds, strict=True))
     standing = [name for name in made if name not in deleted]
     if standing and dice.random() < 0.6:

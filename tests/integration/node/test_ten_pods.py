@@ -20,10 +20,6 @@ def _pull_secret(name: str) -> stage.Json:
     }
 
 
-def _config_map(name: str, **data: str) -> stage.Json:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
-
-
 def test_ten_kinds_of_pods_reach_their_ends_and_the_ledger_agrees(installation: stage.Stage) -> None:
     cluster, vast = installation.cluster, installation.vast
     node = installation.node(BAREBOAT_START_TIMEOUT_S="12")
@@ -31,7 +27,7 @@ def test_ten_kinds_of_pods_reach_their_ends_and_the_ledger_agrees(installation: 
     from_map = {"env": [{"name": "CODE", "valueFrom": {"configMapKeyRef": {"name": "mood", "key": "code"}}}]}
     cluster.apply(
         _pull_secret("regcred"),
-        _config_map("mood", code="3"),
+        stage.config_map("mood", code="3"),
         stage.pod("succeeds", node, "echo all is well"),
         stage.pod("fails", node, "echo about to fail; exit 3"),
         stage.pod("restarts", node, 'echo "code $CODE"; exit $CODE', restartPolicy="OnFailure", container=from_map),
@@ -101,7 +97,7 @@ def _restarted(on: stage.Stage) -> None:
     assert pod is not None
     assert pod["status"]["phase"] == "Running"
     assert stage.container(pod)["lastState"]["terminated"]["exitCode"] == 3
-    on.cluster.apply(_config_map("mood", code="0"))
+    on.cluster.apply(stage.config_map("mood", code="0"))
     pod = on.cluster.until_phase("restarts", "Succeeded", 90)
     restarts = stage.container(pod)["restartCount"]
     assert restarts >= 1
