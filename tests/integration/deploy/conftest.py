@@ -45,12 +45,12 @@ class Installation:
         return [str(each) for each in self.requests if each.status in (401, 403)]
 
 
-def make_deploy(kubectl: str, api_key: str = "") -> None:
+def make_deploy(kubectl: str, home: Path, api_key: str = "") -> None:
     """The Makefile's own target, with the image of a registry that nobody has."""
     done = subprocess.run(
         ["make", "deploy", f"KUBECTL={kubectl}", "REGISTRY=registry.example.com", "WAIT=no"],
         cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "VAST_API_KEY": api_key},
+        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(home), "VAST_API_KEY": api_key},
         capture_output=True,
         text=True,
         timeout=120,
@@ -87,10 +87,13 @@ def deployed(sandbox: controlplane.ControlPlane, tmp_path: Path) -> Iterator[Ins
     """Applied twice, as people do; the node not started yet. All taken back at the end."""
     cluster = stage.Cluster(sandbox, "default")
     kubectl = f"{sandbox.kubectl_path} --kubeconfig={sandbox.kubeconfig_path}"
-    with stage.Vast(tmp_path, script={"profile": "none"}) as vast, recording.recorded(sandbox) as (url, requests):
+    with (
+        stage.Vast(tmp_path, speed=stage.SPEED, script={"profile": "none"}) as vast,
+        recording.recorded(sandbox) as (url, requests),
+    ):
         try:
-            make_deploy(kubectl, vast.key)
-            make_deploy(kubectl)
+            make_deploy(kubectl, tmp_path, vast.key)
+            make_deploy(kubectl, tmp_path)
             token = cluster.kubectl("-n", "kube-system", "create", "token", "virtual-kubelet-vast").strip()
             kubeconfig = tmp_path / "service-account.kubeconfig"
             kubeconfigs.for_token(kubeconfig, url=url, authority_path=sandbox.authority_path, token=token, name="test")
