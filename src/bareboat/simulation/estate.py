@@ -159,15 +159,6 @@ class Estate:
         """Luck of one rental in one matter, the same in every run of the plan."""
         return random.Random(f"{self.plan.seed}:{what}:{rental.id}:{rental.generation}")
 
-    def subject(self, rental: rentals.Rental) -> dict[str, object]:
-        """What fault rules can match on."""
-        return {
-            "label": rental.label,
-            "image": rental.image,
-            "machine_id": rental.host.machine_id,
-            "instance_id": rental.id,
-        }
-
     # -- renting and ending
 
     def rent(self, ask_id: int, order: hosting.Order) -> rentals.Rental:
@@ -190,13 +181,14 @@ class Estate:
             label=order.label,
             image=order.image,
             created_s=now_s,
+            ends_s=host.ends_s,
             terms=order.terms,
         )
         self._rentals[rental.id] = rental
         self._orders[rental.id] = order
         self.market.take(ask)
         self.ledger.opened(rental)
-        self.later(host.ends_s, lambda at_s: self._contract_ends(rental, at_s))
+        self.later(rental.ends_s, lambda at_s: self._contract_ends(rental, at_s))
         if low or not order.wants_running:
             rental.life = [rentals.Moment(now_s, Stage.STOPPED)]
             rental.wants_running = False
@@ -256,7 +248,7 @@ class Estate:
         if rental.holds_gpus and stage not in (Stage.EXITED, Stage.STOPPED):
             return True
         stopped_s = now_s - rental.life[-1].at_s
-        strike = self.faults.strikes("start_queued", now_s, self.subject(rental)) if stopped_s > 300 else None
+        strike = self.faults.strikes("start_queued", now_s, rental.subject()) if stopped_s > 300 else None
         if strike is not None:
             rental.start_queued = True
             self.later(now_s + strike.number("after_s"), lambda at_s: self._retry_start(rental, at_s))
@@ -347,7 +339,7 @@ class Estate:
             now_s,
             first=first,
             script=self.faults,
-            subject=self.subject(rental),
+            subject=rental.subject(),
             dice=self.dice(rental, "boot"),
         )
         if boot.pulled_gb and self.plan.bill_image_pull:
@@ -391,7 +383,7 @@ class Estate:
         if rental.at(at_s).stage is not Stage.RUNNING:
             rental.become(at_s, Stage.RUNNING)
         rental.running_since_s = at_s
-        ahead = hazards.draw(self.faults, rental, at_s, self.subject(rental))
+        ahead = hazards.draw(self.faults, rental, at_s, rental.subject())
         if ahead.exit is not None:
             wait_s, code = ahead.exit
             self._while_same_run(rental, at_s + wait_s, lambda due_s: self.exits(rental, code))
@@ -434,7 +426,7 @@ class Estate:
             rental.become(now_s, Stage.EXITED, exit_code=code)
 
     def _try_start(self, rental: rentals.Rental, now_s: float) -> bool:
-        if now_s >= rental.host.ends_s:
+        if now_s >= rental.ends_s:
             return False
         if not rental.holds_gpus and not self.market.claim(rental.host, rental.gpus):
             return False
@@ -463,7 +455,7 @@ class Estate:
                 self.hosting.boot(rental, self._spec(rental), self)
 
     def _contract_ends(self, rental: rentals.Rental, at_s: float) -> None:
-        if rental.is_gone(at_s):
+        if rental.is_gone(at_s) or at_s < rental.ends_s:
             return
         rental.wants_running = rental.start_queued = False
         rental.end_reason = "contract ended"
@@ -478,7 +470,15 @@ class Estate:
 
     def end_contract(self, rental: rentals.Rental) -> None:
         """Its end date is now."""
-        self._contract_ends(rental, self.now())
+        rental.ends_s = self.now()
+        self._contract_ends(rental, rental.ends_s)
+
+    def extend(self, rental: rentals.Rental, usd_per_hour: float, until_s: float) -> None:
+        """From now on at that price, and up to that moment."""
+        rental.bank(self.now())
+        rental.usd_per_hour = usd_per_hour
+        rental.ends_s = until_s
+        self.later(until_s, lambda at_s: self._contract_ends(rental, at_s))
 
     def _release(self, rental: rentals.Rental) -> None:
         if rental.holds_gpus:

@@ -62,7 +62,7 @@ class Rental:
     """An instance from the first dollar to the last. `terms` is what the cloud's front wants to keep with it.
 
     `life` is sorted by time and may reach into the future; change it with `become` and `plan`, which keep that so.
-    `moves_s` is when its public address changes.
+    `ends_s` is the end of the contract; `moves_s` is when its public address changes.
     """
 
     id: int
@@ -76,6 +76,7 @@ class Rental:
     label: str | None
     image: str
     created_s: float
+    ends_s: float
     terms: Any = None
     life: list[Moment] = dataclasses.field(default_factory=list)
     wants_running: bool = True
@@ -117,6 +118,15 @@ class Rental:
         self.life = [moment for moment in self.life if moment.at_s <= first_s]
         self.life.extend(moments)
         self.generation += 1
+
+    def subject(self) -> dict[str, Any]:
+        """What fault rules can match on."""
+        return {
+            "label": self.label,
+            "image": self.image,
+            "machine_id": self.host.machine_id,
+            "instance_id": self.id,
+        }
 
     def relabel(self, at_s: float, label: str | None) -> None:
         self.label = label

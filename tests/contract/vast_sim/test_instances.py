@@ -335,3 +335,36 @@ async def test_a_snapshot_must_not_repeat_the_id(vast: api.Vast) -> None:
     assert (await vast.call("POST", path, {"repo": "x"})).body["success"]
     refused = await vast.call("POST", path, {"id": instance_id})
     assert refused.body["msg"] == "params duplicated in URL and body: ['id']"
+
+
+async def test_a_host_can_ask_for_more_and_is_paid_more_once_that_is_accepted(vast: api.Vast) -> None:
+    kept, raised = await several(vast, 2)
+    for instance_id in (kept, raised):
+        vast.control.ask_more(instance_id, usd_per_hour=9.0, days=10)
+    rows = (await vast.call("GET", "/api/v0/instances/pending-price-increases/")).body["pending_price_increases"]
+    pending = {row["contract_id"]: row["pending_price_increase_id"] for row in rows}
+    assert set(pending) == {kept, raised}
+    before = await vast.show(raised)
+    body = {"pending_price_increase_id": pending[raised]}
+    accepted = await vast.call("PUT", "/api/v0/instances/accept-price-increase/", body)
+    assert accepted.body == {"success": True, **body, "contract_id": raised}
+    assert (await vast.call("PUT", "/api/v0/instances/accept-price-increase/", body)).status == 404
+    body = {"pending_price_increase_id": pending[kept]}
+    assert (await vast.call("PUT", "/api/v0/instances/reject-price-increase/", body)).body["success"]
+    after, other = await vast.show(raised), await vast.show(kept)
+    assert before is not None
+    assert after is not None
+    assert other is not None
+    assert (after["dph_base"], other["dph_base"] < 9.0) == (9.0, True)
+    assert after["end_date"] == before["end_date"] + 10 * 86_400
+    usd = vast.sim.ledger.spend().gpu
+    await vast.clock.advance(3600)
+    assert vast.sim.ledger.spend().gpu - usd == pytest.approx(9.0 + other["dph_base"])
+
+
+async def test_a_contract_that_has_ended_can_not_be_started_again(vast: api.Vast) -> None:
+    instance_id = await vast.rented()
+    vast.control.end_contract(instance_id)
+    reply = await vast.call("PUT", f"/api/v0/instances/{instance_id}/", {"state": "running"})
+    assert (reply.status, reply.body["error"]) == (400, "invalid_args")
+    assert await vast.status(instance_id) == "exited"

@@ -26,6 +26,7 @@ def a_rental(**changed: object) -> rentals.Rental:
         "label": None,
         "image": "busybox",
         "created_s": START_S,
+        "ends_s": START_S + 30 * 24 * HOUR_S,
     }
     rental = rentals.Rental(**{**given, **changed})  # type: ignore[arg-type]
     rental.life = [rentals.Moment(START_S, Stage.PLACING)]

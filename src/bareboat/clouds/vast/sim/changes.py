@@ -140,7 +140,7 @@ class Changes:
             raise replies.Refused(400, "invalid_args", f"state is {state!r}; it has to be running or stopped")
         if not self._sim.estate.has_credit:
             raise replies.Refused(400, "missing_billing", "Your account lacks credit; see the billing page.")
-        if self._sim.estate.clock.now_s() >= rental.host.ends_s:
+        if self._sim.estate.clock.now_s() >= rental.ends_s:
             raise replies.Refused(400, "invalid_args", "the contract of this instance has ended")
         return OK if self._sim.estate.start(rental) else {"success": False, "msg": QUEUED}
 
@@ -152,7 +152,7 @@ class Changes:
 
     def _destroy(self, rental: rentals.Rental) -> dict[str, Any]:
         sim, now_s = self._sim, self._sim.estate.now()
-        subject = sim.estate.subject(rental)
+        subject = rental.subject()
         strike = sim.estate.faults.strikes("destroy_fails", now_s, subject)
         linger_s = None
         if strike is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bareboat.clouds.vast.sim import simulator
 
 FOREVER_S = 1e12
+DAY_S = 86_400.0
 
 
 class NotThere(LookupError):
@@ -122,6 +123,11 @@ class Control:
     def end_contract(self, instance_id: int) -> None:
         self._sim.estate.end_contract(self._rental(instance_id))
 
+    def ask_more(self, instance_id: int, usd_per_hour: float, days: float = 30.0) -> None:
+        """The host asks to raise the price of an instance when it extends the contract."""
+        rental = self._rental(instance_id)
+        self._sim.increases.ask(rental, usd_per_hour, rental.ends_s + days * DAY_S)
+
     def change_address(self, instance_id: int, address: str) -> None:
         self._rental(instance_id).terms.public_ip = address
 
@@ -223,6 +229,7 @@ class Routes:
             "label": control.relabel,
             "stop": control.stop,
             "end-contract": control.end_contract,
+            "ask-more": control.ask_more,
             "address": control.change_address,
             "silence": control.silence,
             "traffic": control.traffic,

@@ -256,7 +256,7 @@ class Create:
     def _remember(self, rental: rentals.Rental) -> None:
         """What the front fixes once the rental has its id: list lag and broken ports."""
         sim, terms = self._sim, self._terms(rental)
-        script, subject, now_s = sim.estate.faults, sim.estate.subject(rental), rental.created_s
+        script, subject, now_s = sim.estate.faults, rental.subject(), rental.created_s
         lag = script.strikes("list_lag", now_s, subject)
         terms.listed_from_s = now_s + max(sim.switches.lag_s, lag.number("for_s") if lag else 0.0)
         if script.strikes("port_refuses", now_s, subject):

@@ -177,8 +177,8 @@ class Instances:
             disk_space=rental.disk_gb,
             gpu_totalram=base["gpu_total_ram"],
             start_date=rental.created_s,
-            end_date=rental.host.ends_s,
-            duration=max(0.0, rental.host.ends_s - now_s),
+            end_date=rental.ends_s,
+            duration=max(0.0, rental.ends_s - now_s),
             uptime_mins=(now_s - (rental.running_since_s or now_s)) / 60 if runs else None,
             gpu_util=0.0 if runs else None,
             gpu_temp=41.0 if runs else None,
@@ -243,7 +243,7 @@ class Instances:
         since_s, terms = rental.running_since_s or 0.0, rental.terms
         if since_s not in terms.ports_from:
             script = self._sim.estate.faults
-            late = script.strikes("ports_late", since_s, self._sim.estate.subject(rental))
+            late = script.strikes("ports_late", since_s, rental.subject())
             wait_s = self._sim.switches.port_delay_s
             if late is not None:
                 wait_s += 1e12 if late.chance("never") else late.number("for_s")

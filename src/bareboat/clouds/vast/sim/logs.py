@@ -82,7 +82,7 @@ class Logs:
 
     def _upload(self, rental: rentals.Rental, name: str, text: str) -> str:
         estate = self._sim.estate
-        late = estate.faults.strikes("logs_late", estate.clock.now_s(), estate.subject(rental))
+        late = estate.faults.strikes("logs_late", estate.clock.now_s(), rental.subject())
         missing: int | None = 0
         if late is not None:
             missing = None if late.chance("never") else round(late.number("tries"))

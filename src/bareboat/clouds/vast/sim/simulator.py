@@ -13,6 +13,7 @@ from bareboat.clouds.vast.sim import (
     changes,
     control,
     create,
+    increases,
     instances,
     limits,
     logs,
@@ -59,6 +60,7 @@ class Simulator:
         self.create = create.Create(self)
         self.changes = changes.Changes(self)
         self.logs = logs.Logs(self)
+        self.increases = increases.Increases(self)
         self.control = control.Control(self)
         self.url = ""
         self.result_url = ""
@@ -120,6 +122,9 @@ class Simulator:
             ("GET", "/api/v1/instances", self.instances.v1),
             ("GET", f"{v0}/instances", self.instances.v0),
             ("GET", f"{v0}/instances/filters", self.instances.distinct),
+            ("GET", f"{v0}/instances/pending-price-increases", self.increases.list),
+            ("PUT", f"{v0}/instances/accept-price-increase", self.increases.accept),
+            ("PUT", f"{v0}/instances/reject-price-increase", self.increases.reject),
             ("PUT", f"{v0}/instances", self.changes.put_many),
             ("DELETE", f"{v0}/instances", self.changes.delete_many),
             ("POST", f"{v0}/instances/start", self.changes.start_many),
@@ -261,7 +266,7 @@ class Simulator:
                 self._befall_rental(name, rental, strike)
 
     def _struck_by(self, rule: faults.Rule) -> list[rentals.Rental]:
-        fitting = [rental for rental in self.estate.live() if rule.fits(self.estate.subject(rental))]
+        fitting = [rental for rental in self.estate.live() if rule.fits(rental.subject())]
         return fitting if rule.match else fitting[:1]
 
     def _befall_rental(self, name: str, rental: rentals.Rental, strike: faults.Strike) -> None:
