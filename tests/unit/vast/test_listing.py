@@ -141,14 +141,15 @@ async def test_a_mark_is_found_though_counts_are_of_the_whole_account() -> None:
 
 
 async def test_a_filtered_list_of_many_pages_without_a_count_has_to_come_twice_the_same() -> None:
-    rows = [accounts.a_row(number) for number in range(1, 41)] + [accounts.a_row(50 + n, "loading") for n in range(30)]
+    mark = fakes.a_mark()
+    rows = [accounts.a_row(number, label=str(mark)) for number in range(1, 31)] + [accounts.a_row(99)]
     account = accounts.Account(rows, counts_account=True)
     async with fakes.serving(account.reply) as server, fakes.client(server.url) as cloud:
-        assert len((await cloud.census()).unsettled) == 30
+        assert len(await cloud.marked(mark)) == 30
         account.calls = 0
-        account.hidden = lambda page, row: page == 2 and row["id"] == 77
+        account.hidden = lambda page, row: page == 2 and row["id"] == 28
         with pytest.raises(errors.CloudDown, match="changed while it was read"):
-            await cloud.census()
+            await cloud.marked(mark)
 
 
 STATUSES = [None, "loading", "created", "exited", "stopped", "offline", "unknown"]
@@ -176,33 +177,60 @@ async def test_a_census_sees_all_that_does_not_run_whatever_the_server_thinks_of
             assert _ids(census.unsettled) == [100 + number for number in range(len(statuses))]
 
 
-async def test_a_census_costs_three_calls_and_two_once_null_was_seen() -> None:
-    account = accounts.Account([accounts.a_row(number) for number in range(1, 201)])
+@pytest.mark.parametrize(("null_passes_neq", "booting_calls"), [(True, 3), (False, 4)])
+async def test_a_census_costs_two_calls_when_nothing_boots(null_passes_neq: bool, booting_calls: int) -> None:
+    account = accounts.Account([accounts.a_row(number) for number in range(1, 201)], null_passes_neq)
     async with fakes.serving(account.reply) as server, fakes.client(server.url) as cloud:
         await cloud.census()
-        account.calls = 0  # the first of all learned what the counts count
+        assert account.calls == 4  # the first of all learns what the counts count
+        for booting, calls in ((None, 2), ("loading", 3), (None, 2)):
+            account.calls = 0
+            account.rows[0]["actual_status"] = booting or "running"
+            await cloud.census()
+            assert account.calls == calls
+        for _ in range(2):
+            account.calls = 0
+            account.rows[0]["actual_status"] = None
+            assert _ids((await cloud.census()).unsettled) == [1]
+            assert account.calls == booting_calls
+
+
+async def test_a_census_of_an_empty_account_costs_one_call() -> None:
+    account = accounts.Account()
+    async with fakes.serving(account.reply) as server, fakes.client(server.url) as cloud:
         await cloud.census()
-        assert account.calls == 3
-        account.rows.append(accounts.a_row(300, None))
+    assert account.calls == 1
+
+
+@pytest.mark.parametrize("null_passes_neq", [True, False])
+async def test_once_null_was_seen_instances_that_start_to_run_meanwhile_cost_nothing(null_passes_neq: bool) -> None:
+    account = accounts.Account([accounts.a_row(1), *(accounts.a_row(n, None) for n in range(2, 9))], null_passes_neq)
+    async with fakes.serving(account.reply) as server, fakes.client(server.url) as cloud:
         await cloud.census()
-        assert account.calls == 5
-        account.rows.pop()
-        assert (await cloud.census()).unsettled == ()
-        assert account.calls == 7
+        started = account.calls
+
+        def starts(page: int) -> None:
+            account.rows[page - started]["actual_status"] = "running"
+
+        account.before_page = starts
+        census = await cloud.census()
+    assert census.total == 8
+    assert account.calls - started == (3 if null_passes_neq else 4)
+    assert {row["id"] for row in account.rows if row["actual_status"] is None} <= set(_ids(census.unsettled))
 
 
 async def test_an_instance_that_starts_to_run_during_a_census_does_not_spoil_it() -> None:
     account = accounts.Account([accounts.a_row(1), accounts.a_row(2, "loading")], null_passes_neq=False)
 
     def starts(page: int) -> None:
-        if page == 2:
+        if page == 5:
             account.rows[1]["actual_status"] = "running"
 
     account.before_page = starts
     async with fakes.serving(account.reply) as server, fakes.client(server.url) as cloud:
         census = await cloud.census()
     assert (census.total, census.unsettled) == (2, ())
-    assert account.calls == 7
+    assert account.calls == 8
 
 
 async def test_a_census_without_an_answer_is_an_error() -> None:

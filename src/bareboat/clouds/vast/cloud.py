@@ -81,7 +81,7 @@ class VastCloud:
         return await self._lists.everything()
 
     async def census(self) -> instances_.Census:
-        """Two calls when nothing boots, three until it's known how this server compares null: see `listing.Lists`."""
+        """Two calls when nothing boots, however many run; three or four and the pages of what boots else."""
         return await self._lists.census()
 
     async def instance(self, instance_id: str) -> instances_.Instance | None:

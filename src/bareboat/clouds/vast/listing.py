@@ -6,7 +6,7 @@ Rows are counted against it by id, so that a page that slipped while others were
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from bareboat.clouds.vast import api as apis
 from bareboat.clouds.vast import failures, routes, translate, wire
@@ -45,8 +45,8 @@ class Lists:
     def __init__(self, api: apis.Api, clock: clocks.Clock) -> None:
         self._api = api
         self._clock = clock
-        self._null_is_not_running = False
-        self._counts_matches: bool | None = None
+        self._nulls: Literal["among", "apart"] | None = None
+        self._counts_match: bool | None = None
 
     async def everything(self) -> instances.Listing:
         """All instances. Raises `CloudDown` when pages and counts don't agree."""
@@ -63,8 +63,10 @@ class Lists:
         first = await self._walk(filters)
         if first.complete:
             return list(first.rows.values())
-        if filters and not await self._count_can_be_relied_on():
-            return await self._uncounted(first, filters)
+        if filters:
+            await self._learn_counts()
+            if not self._counts_match:
+                return await self._uncounted(first, filters)
         second = await self._walk(filters)
         if second.complete:
             return list(second.rows.values())
@@ -84,40 +86,41 @@ class Lists:
     async def census(self) -> instances.Census:
         """All that isn't running, and a count of all, without reading what runs.
 
-        1. what is not `running` (filtered list), 2. how many there are in all (a page of one row), 3. how many are
-        `running` (likewise). Status is null while an instance is being made, and whether null differs from `running`
-        is the server's secret. So 1 and 3 have to add up to 2; if they don't, null is asked for by name; if they still
-        don't, everything is read. Once a null row came with 1 the question is settled, and 3 is left out. (The first
-        census of all makes a fourth call, to learn what the counts count.)
+        1. how many are `running`, 2. how many there are in all (a page of one row each). When these are equal, that is
+        it. Else 3. what is not `running`. Status is null while an instance is being made, and whether null differs from
+        `running` is the server's secret: 3 has to make up the difference; if it doesn't, 4. null is asked for by name;
+        if it still doesn't, everything is read. Once a null row came with 3 or 4 the secret is out, and no sum is
+        needed any more, which an instance that starts to run between two calls would spoil.
         The counts by label that come with each page would not do: they tell nothing of status.
         """
         taken_s = self._clock.now_s()
-        for _ in range(2):  # an instance that starts to run between two calls spoils the sum: once more, then
-            unsettled = {row.id: row for row in await self.where({"actual_status": {"neq": _RUNNING}})}
-            if any(_told(row) == _RUNNING for row in unsettled.values()):
-                break  # the filter was ignored: nothing that it said can be relied on
+        if self._counts_match is None:
+            if not await self._count({}):
+                return instances.Census(0, (), taken_s)
+            await self._learn_counts()
+        for _ in range(2 if self._counts_match else 0):
+            running = await self._count({"actual_status": {"eq": _RUNNING}})
             total = await self._count({})
-            if self._learned(unsettled.values()) or await self._adds_up(unsettled, total):
-                rows = tuple(row for row in unsettled.values() if row.state is not instances.State.RUNNING)
-                return instances.Census(total, rows, taken_s)
+            unsettled = await self._unsettled(total - running) if running != total else []
+            if unsettled is not None:
+                return _census(total, unsettled, taken_s)
         listed = await self.everything()
-        rows = tuple(row for row in listed.instances if row.state is not instances.State.RUNNING)
-        return instances.Census(len(listed.instances), rows, listed.taken_s)
+        return _census(len(listed.instances), listed.instances, listed.taken_s)
 
-    def _learned(self, unsettled: Iterable[instances.Instance]) -> bool:
-        self._null_is_not_running = self._null_is_not_running or any(_told(row) is None for row in unsettled)
-        return self._null_is_not_running
-
-    async def _adds_up(self, unsettled: dict[str, instances.Instance], total: int) -> bool:
-        if not total:
-            return True
-        if not await self._count_can_be_relied_on():
-            return False
-        running = await self._count({"actual_status": {"eq": _RUNNING}})
-        if running + len(unsettled) < total:
-            nulls = await self.where({"actual_status": {"eq": None}})
-            unsettled.update((row.id, row) for row in nulls if _told(row) is None)
-        return running + len(unsettled) == total
+    async def _unsettled(self, expected: int) -> list[instances.Instance] | None:
+        """All whose status is not `running`; None when that can't be made sure of."""
+        rows = {row.id: row for row in await self.where({"actual_status": {"neq": _RUNNING}})}
+        if any(_told(row) is None for row in rows.values()):
+            self._nulls = "among"
+        if self._nulls == "apart" or (self._nulls is None and len(rows) < expected):
+            try:
+                found = await self.where({"actual_status": {"eq": None}})
+            except errors.CloudDown:  # a server that takes no null for a value: nothing else is lost by it
+                return None
+            apart = {row.id: row for row in found if _told(row) is None}
+            self._nulls = "apart" if apart else self._nulls
+            rows.update(apart)
+        return list(rows.values()) if self._nulls is not None or len(rows) == expected else None
 
     async def _count(self, filters: Filters) -> int:
         page, _ = await self._page(filters, None, 1)
@@ -134,16 +137,11 @@ class Lists:
             rows += [row for row in found if int(row.id) in chunk]
         return rows
 
-    async def _count_can_be_relied_on(self) -> bool:
-        """Whether the count of a filtered list is of what matches, as described, and not of the whole account.
-
-        Asked once, of an account that isn't empty: for an id that no instance has.
-        """
-        if self._counts_matches is None:
-            none_such, _ = await self._page({"id": {"eq": 0}}, None, 1)
-            if none_such.total_instances is not None:
-                self._counts_matches = none_such.total_instances == 0
-        return self._counts_matches is not False
+    async def _learn_counts(self) -> None:
+        """Whether a filter on status works, and the count that comes with it is of what matches, as described, not of
+        the whole account. Asked once, of an account that isn't empty: for a status that no instance has."""
+        if self._counts_match is None:
+            self._counts_match = await self._count({"actual_status": {"eq": "no such status"}}) == 0
 
     async def _uncounted(self, walk: _Walk, filters: Filters) -> list[instances.Instance]:
         """A filtered list without a count to hold it to: one page can't slip, several have to come twice the same."""
@@ -179,6 +177,10 @@ class Lists:
             return page, [translate.instance(each) for each in wire.records(page.instances, wire.Rental)]
         except wire.Nonsense as error:
             raise errors.CloudDown(failures.CLOUD, f"answered a list that makes no sense: {error}") from None
+
+
+def _census(total: int, rows: Iterable[instances.Instance], taken_s: float) -> instances.Census:
+    return instances.Census(total, tuple(row for row in rows if row.state is not instances.State.RUNNING), taken_s)
 
 
 def _told(row: instances.Instance) -> str | None:
