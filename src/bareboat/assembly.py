@@ -89,7 +89,7 @@ async def node(
     async with contextlib.AsyncExitStack() as stack:
         for cloud in opened.values():
             stack.push_async_callback(cloud.close)
-        client = await stack.enter_async_context(clients.Client(config, connections=64, clock=clock))
+        client = await stack.enter_async_context(clients.Client(config, connections=24, clock=clock))
         # The heartbeat must not wait behind a burst of status writes.
         beat = await stack.enter_async_context(clients.Client(config, connections=2, timeout_s=8.0, clock=clock))
         recorder = events.Recorder(client, host=about.node_name, clock=clock)

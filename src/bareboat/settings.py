@@ -67,7 +67,7 @@ class Node(pydantic_settings.BaseSettings):
     rent_for: Literal["all", "gpu"] = pydantic.Field(
         "all", description="gpu: only pods that ask for nvidia.com/gpu (or say so by annotation) rent."
     )
-    workers: int = pydantic.Field(64, ge=1, le=1000, description="Pods worked on at the same time.")
+    workers: int = pydantic.Field(32, ge=1, le=1000, description="Pods worked on at the same time.")
     certificate_file: Path | None = pydantic.Field(
         None, alias="APISERVER_CERT_LOCATION", description="Serving certificate; asked of the cluster if not set."
     )

@@ -21,7 +21,11 @@ from bareboat.sandbox import settings as sandbox_settings
 PLAIN_EVERY_S = 15.0
 LONG_BUILD = "No release in reach: building from source. This takes 5 to 10 minutes, once."
 
-app = typer.Typer(no_args_is_help=True, help="A real Kubernetes control plane on this machine, without containers.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="A real Kubernetes control plane on this machine, without containers.",
+)
 Name = Annotated[str, typer.Option("--name", "-n", help="Several sandboxes can be up side by side, one per name.")]
 out = rich.console.Console()
 err = rich.console.Console(stderr=True)

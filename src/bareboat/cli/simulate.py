@@ -21,7 +21,9 @@ from bareboat.simulation import clock, estate, faults, images, market, rentals
 from bareboat.simulation.machines import forked
 from bareboat.simulation.machines import machine as machines
 
-app = typer.Typer(no_args_is_help=True, help="Simulated clouds: the real API, real processes, no money.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Simulated clouds: the real API, real processes, no money."
+)
 out = rich.console.Console(highlight=False)
 err = rich.console.Console(stderr=True, highlight=False)
 
