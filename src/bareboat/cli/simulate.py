@@ -39,9 +39,7 @@ def root() -> None:
 @app.command()
 def vast(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 0,
-    api_key: Annotated[
-        str | None, typer.Option(help="The key it accepts. Default: a new one, which is printed.")
-    ] = None,
+    api_key: Annotated[str | None, typer.Option(help="The key it accepts. Default: a new one.")] = None,
     speed: Annotated[float, typer.Option(help="Simulated seconds in a real one.")] = 1.0,
     run: Annotated[
         Literal["auto", "real", "none"],
@@ -64,8 +62,8 @@ def vast(
         Path | None, typer.Option("--faults", help="A YAML fault script.", rich_help_panel=MISBEHAVIOUR)
     ] = None,
     rate_limits: Annotated[
-        bool, typer.Option(help="429 as the cloud gives them.", rich_help_panel=MISBEHAVIOUR)
-    ] = True,
+        bool | None, typer.Option(help="429 for calls too close together (on).", rich_help_panel=MISBEHAVIOUR)
+    ] = None,
     switch: Annotated[
         list[str] | None,
         typer.Option(help="name=value, for behaviour that is disputed; repeatable.", rich_help_panel=MISBEHAVIOUR),

@@ -50,6 +50,18 @@ async def test_it_says_in_one_line_where_it_is_and_serves_there() -> None:
     assert await ended(process) == 0
 
 
+async def test_what_the_command_line_says_outranks_the_script(tmp_path: Path) -> None:
+    script = tmp_path / "faults.yaml"
+    script.write_text("profile: none\nswitches: {rate_limits: false, hard_cap: 5, max_page: 3}\n")
+    process, ready = await started("--machines", "none", "--faults", str(script), "--switch", "hard_cap=7")
+    async with aiohttp.ClientSession() as http, http.get(f"{ready['control_url']}world") as response:
+        world = await response.json()
+    assert (world["switches"]["rate_limits"], world["switches"]["hard_cap"]) == (False, 7)
+    assert world["switches"]["max_page"] == 3
+    assert world["faults"] == []
+    assert await ended(process) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_it_at_once(number: signal.Signals) -> None:
     process, _ = await started("--machines", "none")
