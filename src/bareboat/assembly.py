@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import socket
 import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from bareboat.core import cloud as clouds
 from bareboat.fleet import accounts, broker, latency, reaper, watcher
 from bareboat.kube import client as clients
 from bareboat.kube import config as configs
+from bareboat.kube import election, events, informer, leases, objects, resources
 from bareboat.kube import errors as kube_errors
-from bareboat.kube import events, informer, leases, objects, resources
 from bareboat.kubelet import authn, authz, certificates, client_ca, routes, server, serving_certificate
 from bareboat.node import (
     container_logs,
@@ -49,14 +50,23 @@ class NodeProgram:
     pods: controller.Pods
     server: server.Server
     supervised: dict[str, Callable[[], object]]
+    election: election.Election | None
 
-    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Runs every part under its name; `ready` is called once the Node stands and the API listens."""
+    async def run(self) -> None:
+        """Runs every part under its name, as soon as this is the active process of the node."""
+        if self.election is None:
+            await self._lead()
+            return
+        try:
+            await self.election.run(self._lead)
+        except election.Lost as lost:
+            raise supervise.Fatal(f"another process of {self.spec.name} may be active now: {lost}") from lost
+
+    async def _lead(self) -> None:
         async with self.server, asyncio.TaskGroup() as group:
             log.info("node.starting", node=self.spec.name, kubelet_port=self.server.port)
             for name, part in self.supervised.items():
                 group.create_task(supervise.supervise(name, part, clock=self.use.clock), name=name)  # type: ignore[arg-type]
-            ready()
 
 
 def open_clouds(names: str, clock: clocks.Clock) -> dict[str, clouds.Cloud]:
@@ -144,11 +154,20 @@ class _Node:
             self._client, lambda: self._spec(api.port), lambda: _health(use), lease, self._clock
         )
         authority = self._about.client_ca_file
+        elected = election.Election(
+            self._beat,
+            self._about.lease_namespace,
+            f"bareboat-{self._about.node_name}",
+            # The host's name: a process that is started anew in its place (and its container) need not wait.
+            socket.gethostname(),
+            clock=self._clock,
+        )
         return NodeProgram(
             spec=self._spec(api.port),
             use=use,
             pods=looked_after,
             server=api,
+            election=elected if self._about.leader_election else None,
             supervised={
                 "node.registration": node.run,
                 "node.lease": lease.run,

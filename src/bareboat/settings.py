@@ -67,6 +67,10 @@ class Node(pydantic_settings.BaseSettings):
     rent_for: Literal["all", "gpu"] = pydantic.Field(
         "all", description="gpu: only pods that ask for nvidia.com/gpu (or say so by annotation) rent."
     )
+    lease_namespace: str = pydantic.Field(
+        "kube-system", description="Where the lease lies that makes one process of a node the active one."
+    )
+    leader_election: bool = pydantic.Field(True, description="Wait as a standby while another process has the lease.")
     workers: int = pydantic.Field(32, ge=1, le=1000, description="Pods worked on at the same time.")
     certificate_file: Path | None = pydantic.Field(
         None, alias="APISERVER_CERT_LOCATION", description="Serving certificate; asked of the cluster if not set."

@@ -127,7 +127,8 @@ class Pods:
             pod, record = self.pod(uid), self.records.get(uid)
             if pod is None:
                 return await self._without_pod(uid, record)
-            if record is None:
+            if record is None or record.stale:
+                # Stale: somebody else wrote to the pod meanwhile, so what stands there counts.
                 record = records.from_pod(pod, self._use.clock.now_s())
                 if not self._can_judge(record):
                     return await self._unjudged(pod, record)

@@ -85,6 +85,7 @@ class Record:
     resumed_probe: probing.Verdict | None = None
     has_run: bool = False
     refused_generation: int = 0
+    stale: bool = False
 
     def new_attempt(self, offer: offers.Offer, usd_per_hour: float, image: str, now_s: float) -> None:
         """The mark of this attempt is unique from here on; written to the pod before anything is bought."""

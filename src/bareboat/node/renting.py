@@ -108,9 +108,13 @@ class Renting:
             "Renting", f"renting {record.gpu} from {offer.cloud}, offer {offer.id}, at ${choice.usd_per_hour:.3f}/h"
         )
         try:
-            written = await self._writer.write(pod, record, None, always=True)
-        except kube_errors.KubeError:
+            # Another process of this node may be at it too (a roll-out, a partition): of two marks one is written.
+            written = await self._writer.write(
+                pod, record, None, always=True, unchanged_since=pod.metadata.resource_version
+            )
+        except kube_errors.KubeError as refused:
             self.nothing_bought(record)
+            record.stale = isinstance(refused, kube_errors.Conflict)
             self._use.broker.put_back(choice)
             raise
         if written is None or written.metadata.deletion_timestamp is not None:

@@ -30,12 +30,19 @@ class Writer:
         self._answers.pop(uid, None)
 
     async def write(
-        self, pod: pods.Pod, record: records.Record, instance: instances.Instance | None, *, always: bool = False
+        self,
+        pod: pods.Pod,
+        record: records.Record,
+        instance: instances.Instance | None,
+        *,
+        always: bool = False,
+        unchanged_since: str | None = None,
     ) -> pods.Pod | None:
         """The pod as it stands afterwards; None when there is no such pod any more (another may have its name).
 
         `always` writes everything even if nothing changed: the caller needs the answer's word that the pod still
-        stands, and that the API has what is written here whatever we believe that it had.
+        stands, and that the API has what is written here whatever we believe that it had. With `unchanged_since` (a
+        resourceVersion) it raises `errors.Conflict` and writes nothing when anybody wrote to the pod since.
         """
         now_s = self._use.clock.now_s()
         status = statuses.build(pod, views.view(pod, record, instance), self._use.host_ip, now_s)
@@ -44,7 +51,12 @@ class Writer:
         changed = {name: value for name, value in wanted.items() if always or known.get(name) != value}
         if not always and not changed and statuses.same(status, pod.status):
             return pod
-        body = patches.status(pod.metadata.uid, statuses.encode(status, pod.status), annotations=changed)
+        body = patches.status(
+            pod.metadata.uid,
+            statuses.encode(status, pod.status),
+            annotations=changed,
+            resource_version=unchanged_since,
+        )
         namespace, name = pod.key
         self.writes += 1
         try:
