@@ -1,7 +1,6 @@
 """The simulated cloud behind any front: rents asks out, lets rentals live and end, counts the dollars. All state is
 reached through `now()`, which first lets everything due happen; nothing else moves unless machines really run."""
 
-import asyncio
 import contextlib
 import dataclasses
 import itertools
@@ -73,7 +72,7 @@ class Estate:
         if park is None:
             yield
             return
-        async with asyncio.TaskGroup() as tasks:
+        async with hosting.Crew() as tasks:
             self.hosting = hosted = hosting.Hosting(park, self.clock, tasks)
             driver = tasks.create_task(self.agenda.drive(self.clock), name="simulation.agenda")
             try:

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Callable, Coroutine, Mapping
+from types import TracebackType
 from typing import Any, Protocol
 
 import structlog
@@ -64,6 +65,18 @@ def spec(rental: rentals.Rental, order: Order, image: images.Image) -> machines.
     )
 
 
+class Crew(asyncio.TaskGroup):
+    """Tasks of one owner. What the owner itself raises comes out as it is, not wrapped in a group."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, asyncio.CancelledError):
+            await super().__aexit__(kind, error, trace)
+        else:
+            await super().__aexit__(None, None, None)
+
+
 class Fate(Protocol):
     """What the estate hears about a machine."""
 
@@ -77,7 +90,7 @@ class Fate(Protocol):
 class Hosting:
     """Starts and ends the machines of rentals. Every method returns at once; the work is done by tasks of `tasks`."""
 
-    STOP_GRACE_S = 5.0
+    STOP_GRACE_S = 2.0
 
     def __init__(self, park: machines.Machines, clock: clocks.Clock, tasks: asyncio.TaskGroup) -> None:
         self._park = park

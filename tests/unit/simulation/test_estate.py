@@ -1,11 +1,13 @@
 """The simulated cloud behind any front: lives of rentals under a clock that only the test moves."""
 
+import asyncio
 import dataclasses
 
 import pytest
 
 from bareboat.plumbing import clock as clocks
 from bareboat.simulation import estate, faults, faultscript, hosting, images, ledger, market, rentals
+from bareboat.simulation.machines import machine as machines
 
 Stage = rentals.Stage
 QUIET = estate.Plan(churn=market.Churn.none())
@@ -248,3 +250,147 @@ async def test_the_report_is_plain_data_with_dollars_by_kind() -> None:
     assert report["running"] == [rental.id]
     assert report["refusals_by_error"] == {"invalid_args": 1}
     assert [state["stage"] for state in report["instances"][0]["states"]][-1] == "running"
+
+
+# -- real machines, played
+
+
+class Played:
+    """A machine of the test: runs until told otherwise."""
+
+    def __init__(self) -> None:
+        self.host_ports = {(8001, "tcp"): 41234}
+        self.exit_status: machines.ExitStatus | None = None
+        self.starts = 1
+        self.removed = False
+        self._ended = asyncio.Event()
+
+    def end(self, code: int) -> machines.ExitStatus:
+        self.exit_status = machines.ExitStatus(code)
+        self._ended.set()
+        return self.exit_status
+
+    async def wait(self) -> machines.ExitStatus:
+        await self._ended.wait()
+        assert self.exit_status is not None
+        return self.exit_status
+
+    async def start(self) -> None:
+        self.exit_status = None
+        self._ended.clear()
+        self.starts += 1
+
+    async def stop(self, grace_s: float = 10.0) -> machines.ExitStatus:
+        return self.exit_status or self.end(143)
+
+    async def kill(self, *, oom: bool = False) -> machines.ExitStatus:
+        return self.exit_status or self.end(137)
+
+    async def remove(self) -> None:
+        self.removed = True
+        self.end(137)
+
+    async def log_lines(self, tail: int | None = None) -> list[machines.LogLine]:
+        return []
+
+    async def log_text(self, tail: int | None = None) -> str:
+        return ""
+
+
+class Park:
+    """Machines of the test; refuses while `refuses` says why."""
+
+    rung = "played"
+    losses = ()
+
+    def __init__(self) -> None:
+        self.made: list[Played] = []
+        self.specs: list[machines.MachineSpec] = []
+        self.refuses = ""
+
+    async def start(self, spec: machines.MachineSpec) -> Played:
+        if self.refuses:
+            raise machines.MachineError(self.refuses)
+        self.specs.append(spec)
+        self.made.append(Played())
+        return self.made[-1]
+
+
+async def test_a_machine_starts_when_its_boot_is_over_and_not_before() -> None:
+    of, clock = an_estate()
+    park = Park()
+    async with of.running(park):
+        rental = rented(of, an_order(entrypoint=("/bin/sh",), args=("-c", "true"), ports=((8001, "tcp"),)))
+        await clock.advance(1)
+        assert park.made == []
+        await clock.advance(300)
+        assert stage(of, rental) is Stage.RUNNING
+        assert of.ports(rental) == {(8001, "tcp"): 41234}
+        [spec] = park.specs
+        assert spec.argv() == ["/bin/sh", "-c", "true"]
+        assert spec.gpu is not None
+        assert (spec.gpu.name, spec.gpu.count) == (rental.host.gpu.name, 1)
+
+
+async def test_a_machine_that_ends_leaves_its_code_and_starts_again_where_that_is_asked() -> None:
+    of, clock = an_estate(plan=INSTANT)
+    park = Park()
+    async with of.running(park):
+        once, again = rented(of), rented(of, an_order(restarts=True))
+        await clock.advance(1)
+        for machine in park.made:
+            machine.end(3)
+        await clock.advance(60)
+        assert once.at(of.now()).exit_code == 3
+        assert stage(of, once) is Stage.EXITED
+        assert stage(of, again) is Stage.RUNNING
+        assert [machine.starts for machine in park.made] == [1, 2]
+
+
+async def test_a_stop_ends_the_processes_and_is_no_exit_and_a_destroy_removes_them() -> None:
+    of, clock = an_estate(plan=INSTANT)
+    park = Park()
+    async with of.running(park):
+        rental = rented(of)
+        await clock.advance(1)
+        of.stop(rental)
+        await clock.advance(1)
+        assert park.made[0].exit_status is not None
+        assert stage(of, rental) is Stage.STOPPED
+        of.start(rental)
+        await clock.advance(1)
+        assert stage(of, rental) is Stage.RUNNING
+        of.destroy(rental)
+        await clock.advance(1)
+        assert park.made[0].removed
+
+
+async def test_a_rental_destroyed_before_its_machine_starts_never_starts_it() -> None:
+    of, clock = an_estate()
+    park = Park()
+    async with of.running(park):
+        of.destroy(rented(of))
+        await clock.advance(600)
+        assert park.made == []
+
+
+async def test_a_machine_that_can_not_be_made_is_a_container_that_was_created_and_never_ran() -> None:
+    of, clock = an_estate(plan=INSTANT)
+    park = Park()
+    park.refuses = "no such file or directory"
+    async with of.running(park):
+        rental = rented(of)
+        await clock.advance(1)
+        moment = rental.at(of.now())
+        assert moment.stage is Stage.CREATED
+        assert "OCI runtime create failed: " in moment.message
+        assert "no such file or directory" in moment.message
+
+
+async def test_what_goes_wrong_inside_a_running_estate_comes_out_as_it_is() -> None:
+    of, clock = an_estate(plan=INSTANT)
+    with pytest.raises(ZeroDivisionError):
+        async with of.running(Park()):
+            rented(of)
+            await clock.advance(1)
+            raise ZeroDivisionError
