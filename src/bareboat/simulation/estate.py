@@ -1,6 +1,7 @@
 """The simulated cloud behind any front: rents asks out, lets rentals live and end, counts the dollars. All state is
 reached through `now()`, which first lets everything due happen; nothing else moves unless machines really run."""
 
+import asyncio
 import contextlib
 import dataclasses
 import itertools
@@ -153,6 +154,11 @@ class Estate:
         if key not in self._images:
             self._images[key] = self._catalog.resolve(reference, login)
         return self._images[key]
+
+    async def look_up(self, reference: str, login: images.Login | None) -> None:
+        """Prepares `image`, which reads files the first time, off the event loop."""
+        if (reference, login) not in self._images:
+            self._images[reference, login] = await asyncio.to_thread(self._catalog.resolve, reference, login)
 
     def dice(self, rental: rentals.Rental, what: str) -> random.Random:
         """Luck of one rental in one matter, the same in every run of the plan."""

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import blockbuster
 import pytest
 from tests.contract.vast_sim import api
 
@@ -155,3 +156,13 @@ async def test_the_ledger_remembers_who_was_refused_what(vast: api.Vast) -> None
         ("…else", "GET /api/v0/users/current/", 404),
         (f"…{vast.sim.api_key[-4:]}", "PUT /api/v0/asks/1/", 400),
     ]
+
+
+async def test_no_request_blocks_the_event_loop(vast: api.Vast) -> None:
+    with blockbuster.blockbuster_ctx("bareboat"):
+        for image in ("busybox:latest", "nginx:1.27", "vllm/vllm-openai:latest", "bareboat/missing:1"):
+            instance_id = await vast.rented(image=image)
+            assert (await vast.logs(instance_id)).status == 200
+        assert len(await vast.listed()) == 4
+        await vast.call("GET", "/control/world", key=None)
+        await vast.call("GET", "/control/ledger", key=None)

@@ -83,6 +83,8 @@ class Create:
 
     async def answer(self, ask_id: int, body: Mapping[str, Any]) -> web.Response:
         """Rents, with the faults of a create: lost answers, errors, phantoms, strays."""
+        if isinstance(body.get("image"), str):
+            await self._sim.estate.look_up(body["image"].strip(), _login(body.get("image_login")))
         script, now_s = self._sim.estate.faults, self._sim.estate.now()
         subject = {"label": body.get("label"), "image": body.get("image")}
         error = script.strikes("create_error", now_s, subject)

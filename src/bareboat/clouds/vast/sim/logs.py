@@ -97,7 +97,8 @@ class Logs:
         machine = None if hosting is None else hosting.machine(rental.id)
         if machine is not None:
             return await machine.log_text()
-        if stage in (rentals.Stage.RUNNING, rentals.Stage.EXITED, rentals.Stage.STOPPED, rentals.Stage.STOPPING):
+        ran = stage in (rentals.Stage.RUNNING, rentals.Stage.EXITED, rentals.Stage.STOPPED, rentals.Stage.STOPPING)
+        if ran and hosting is None:
             return "" if rental.running_since_s is None else self._imagined(rental)
         if stage is rentals.Stage.PLACING:
             path = f"/var/lib/vastai_kaalia/data/instance_logs/C.{rental.id}.log"

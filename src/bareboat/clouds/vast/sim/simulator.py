@@ -1,7 +1,9 @@
 """The simulator as a whole: builds the world and the API over it, checks callers and rates at the door, and serves."""
 
+import asyncio
 import contextlib
 import dataclasses
+import functools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Final
@@ -82,6 +84,7 @@ class Simulator:
     @contextlib.asynccontextmanager
     async def served(self, port: int = 0, park: machines.Machines | None = None) -> AsyncIterator["Simulator"]:
         """Serves on 127.0.0.1 until left; with a park, what is rented really runs."""
+        await asyncio.to_thread(_read_image_files)
         async with contextlib.AsyncExitStack() as stack:
             self.url = await _serve(stack, self._app(), port)
             self.result_url = await _serve(stack, self._result_app(), 0)
@@ -289,6 +292,14 @@ class Simulator:
         for held in self._closed_sockets:
             held.close()
         self._closed_sockets.clear()
+
+
+@functools.cache
+def _read_image_files() -> None:
+    """Images read their scripts when they are first resolved: once per process, and not in the event loop."""
+    catalog = images.Catalog()
+    for name in catalog.names:
+        catalog.resolve(name.replace("*", "any"))
 
 
 def _key_of(request: web.Request) -> str:
