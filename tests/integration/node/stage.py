@@ -156,10 +156,10 @@ class Vast:
 class Node:
     """`bareboat node` in a process of its own, which may be killed and started again."""
 
-    def __init__(self, cluster: "Cluster", name: str, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, cluster: "Cluster", name: str, log_path: Path, environment: dict[str, str]) -> None:
         self.name = name
         self._cluster = cluster
-        self._log_path = folder / f"{name}.log"
+        self._log_path = log_path
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -326,9 +326,10 @@ class Stage:
         self._folder = folder
         self.nodes: list[Node] = []
 
-    def node(self, *, start: bool = True, **settings: str) -> Node:
-        """Another node of the cluster, on the same account of the cloud."""
-        name = f"{self.cluster.namespace}-{len(self.nodes)}"
+    def node(self, *, start: bool = True, named: str = "", **settings: str) -> Node:
+        """Another node of the cluster, on the same account of the cloud; `named` makes it one more process of a node
+        that is there."""
+        name = named or f"{self.cluster.namespace}-{len(self.nodes)}"
         environment = {
             **QUICK,
             "KUBECONFIG": str(self.cluster.kubeconfig),
@@ -338,7 +339,7 @@ class Stage:
             "VAST_API_KEY": self.vast.key,
             **settings,
         }
-        made = Node(self.cluster, name, self._folder, environment)
+        made = Node(self.cluster, name, self._folder / f"{len(self.nodes)}.log", environment)
         self.nodes.append(made)
         if start:
             made.start()

@@ -95,8 +95,8 @@ def _killed_at_random(on: stage.Stage, dice: random.Random, *, kills: int = 14) 
 
 def _counts_each_end_once(on: stage.Stage, name: str) -> None:
     """Every restart is another instance, and the count never says more of them than there were."""
-    on.cluster.delete("pods", name)
     pod = on.cluster.pod(name)
+    on.cluster.delete("pods", name)
     on.cluster.until_gone(name, 60)
     assert stage.container(pod)["restartCount"] <= len(on.vast.instances(pod)), stage.told(pod)
 

@@ -111,6 +111,25 @@ def test_nodes_of_one_cluster_do_not_touch_each_others_instances(installation: s
     installation.assert_money_was_kept()
 
 
+def test_two_processes_of_one_node_never_pay_twice_for_a_pod(set_up: Callable[..., stage.Stage]) -> None:
+    on = set_up({"profile": "quirks", "faults": {"list_lag": {"rate": 0.5, "for_s": [20, 100]}}})
+    one = on.node()
+    other = on.node(named=one.name)
+    names = [f"pod-{number}" for number in range(8)]
+    for name in names[:4]:
+        on.cluster.create(stage.pod(name, one))
+    on.cluster.until_phase(names[0], "Running")
+    one.kill()
+    for name in names[4:]:
+        on.cluster.create(stage.pod(name, one))
+    for name in names:
+        on.cluster.until_phase(name, "Running", 60)
+    one.start()
+    on.cluster.kubectl("delete", "pods", "--all", "--wait=true", "--timeout=50s")
+    assert other.running
+    on.assert_money_was_kept()
+
+
 def test_a_stopped_node_leaves_what_runs_and_ends_what_was_deleted_meanwhile(installation: stage.Stage) -> None:
     node = installation.node()
     for name in ("stays", "deleted", "forced"):
