@@ -67,6 +67,7 @@ class FakeCloud:
         self.sold: set[str] = set()
         self.trespasses: list[str] = []
         self.next_id = 100
+        self.asked: list[str] = []
         self.log_text: dict[str, str] = {}
 
     # What tests do to it
@@ -136,6 +137,7 @@ class FakeCloud:
         return [self._told(each) for each in self.book.values() if self._is_listed(each) and each.mark == mark]
 
     async def destroy(self, instance_id: str) -> None:
+        self.asked.append(f"destroy {instance_id}")
         await self._enter("destroy")
         box = self.book.get(instance_id)
         if box is None or not box.bills or box.visible_s > self.clock.now_s():

@@ -130,6 +130,8 @@ class Pods:
             if record is None or record.stale:
                 # Stale: somebody else wrote to the pod meanwhile, so what stands there counts.
                 record = records.from_pod(pod, self._use.clock.now_s())
+                if self._use.account(record.cloud) is None:
+                    self._claim_by_mark(record)
                 if not self._can_judge(record):
                     return await self._unjudged(pod, record)
                 self._take_up(record)
@@ -159,8 +161,6 @@ class Pods:
 
     async def _unjudged(self, pod: pods.Pod, record: records.Record) -> float | None:
         if record.attempt and self._use.account(record.cloud) is None:
-            if self._claim_by_mark(record):
-                return 0.0
             why = f"it rented from {record.cloud!r}, which is not configured; nothing is done until it is"
             self._use.recorder.warning(telling.about(pod), "CloudNotConfigured", why)
             return 60.0
@@ -172,23 +172,22 @@ class Pods:
         self._claim_by_mark(record)
         self._count(record)
 
-    def _claim_by_mark(self, record: records.Record) -> bool:
+    def _claim_by_mark(self, record: records.Record) -> None:
         """Sets the record to what the clouds show as this pod's, if they show anything."""
         mine = {each.id: each for each in self._instances_of(record) if self._is_ours(each, record)}
         tries = {key: int(each.mark.attempt) for key, each in mine.items() if each.mark and each.mark.attempt.isdigit()}
         if not tries:
-            return False
+            return
         newest = max(tries, key=lambda key: tries[key])
         if record.instance_id is None and record.cloud in self._use.accounts:
             # What this attempt bought may not be shown yet.
             record.attempt = max(record.attempt, tries[newest])
-            return True
+            return
         named = record.instance_id if record.instance_id in tries else newest
         record.attempt = tries[named]
         if named != record.instance_id:
             self._renting.adopt(record, mine[named])
         record.cloud = mine[named].cloud
-        return True
 
     def _instances_of(self, record: records.Record) -> list[instances.Instance]:
         return [each for account in self._use.accounts.values() for each in account.watcher.of(record.uid)]
