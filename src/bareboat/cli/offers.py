@@ -83,7 +83,7 @@ def command(
         "verified_only": False if unverified else None,
     }
     try:
-        base = needs.Needs() if file is None else _from_file(file)
+        base = needs.Needs() if file is None else from_file(file)
         wanted = dataclasses.replace(base, **{name: value for name, value in said.items() if value not in (None, ())})
         chosen = broker.Selection(selection.from_environment(os.environ), scoring.Weights())
         look = _Look(wanted, chosen, limit, explain, as_json)
@@ -279,8 +279,8 @@ def as_json(made: ranking.Ranking, limit: int) -> dict[str, Any]:
     }
 
 
-def _from_file(path: Path) -> needs.Needs:
-    """What the first pod in a manifest asks for, whether it stands alone or is somebody's template."""
+def from_file(path: Path) -> needs.Needs:
+    """What the first pod in a manifest asks for, alone or as somebody's template. Raises `BadInput`."""
     try:
         documents = list(yaml.safe_load_all(sys.stdin.read() if str(path) == "-" else path.read_text()))
     except (OSError, UnicodeDecodeError) as wrong:

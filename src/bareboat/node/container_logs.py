@@ -32,7 +32,10 @@ class ContainerLogs:
         if account is None or not account.watcher.is_proven(record.instance_id):
             # An annotation can name anybody's instance, and its output is nobody else's business.
             raise logs.waiting(container, pod, "ContainerUnproven")
-        source = polled_logs.PolledLog(self._fetch(record), lambda: self._ended_s(uid), self._use.clock)
+        instance_id = record.instance_id
+        source = polled_logs.PolledLog(
+            self._fetch(record, instance_id), lambda: self._ended_s(uid, instance_id), self._use.clock
+        )
         return await source.open(options)
 
     async def _previous(
@@ -51,24 +54,30 @@ class ContainerLogs:
             )
 
         async def fetch(tail: int | None) -> str:
-            lines = kept.splitlines(keepends=True)
-            return "".join(lines if tail is None else lines[len(lines) - min(tail, len(lines)) :])
+            return _last_lines(kept, tail)
 
         ended_s = self._use.clock.now_s()
         return await polled_logs.PolledLog(fetch, lambda: ended_s, self._use.clock).open(options)
 
-    def _fetch(self, record: records.Record) -> polled_logs.Fetch:
+    def _fetch(self, record: records.Record, instance_id: str) -> polled_logs.Fetch:
         account = self._use.accounts[record.cloud]
-        instance_id = record.instance_id or ""
+        kept_before = self._pods.kept_logs.get(record.uid)
+
+        def kept_since() -> str | None:
+            """What was kept when it ended while somebody follows: its machine may be gone by then."""
+            kept = self._pods.kept_logs.get(record.uid)
+            return None if kept is kept_before else kept
 
         async def fetch(tail: int | None) -> str:
             if not isinstance(account.cloud, clouds.HasLogs):
                 raise errors.CloudDown(account.cloud.name, "this cloud keeps no logs")
-            # One line more than asked for, since the last may be the wrapper's.
-            text = await account.cloud.logs(instance_id, None if tail is None else tail + 2)
-            text = exit_codes.strip(text)
-            lines = text.splitlines(keepends=True)
-            return text if tail is None else "".join(lines[len(lines) - min(tail, len(lines)) :])
+            text = kept_since()
+            if text is None:
+                # One line more than asked for, since the last may be the wrapper's.
+                fetched = await account.cloud.logs(instance_id, None if tail is None else tail + 2)
+                text = kept_since()  # of two answers at the very end this one is surely whole
+                text = exit_codes.strip(fetched) if text is None else text
+            return _last_lines(text, tail)
 
         return fetch
 
@@ -79,8 +88,13 @@ class ContainerLogs:
         view = self._pods.waiting_view(uid)
         return view.waiting.reason if view is not None and view.waiting is not None else "ContainerCreating"
 
-    def _ended_s(self, uid: str) -> float | None:
+    def _ended_s(self, uid: str, instance_id: str) -> float | None:
         record = self._pods.records.get(uid)
-        if record is None or record.end is not None or record.instance_id is None:
+        if record is None or record.end is not None or record.instance_id != instance_id:
             return self._use.clock.now_s()
         return None
+
+
+def _last_lines(text: str, count: int | None) -> str:
+    lines = text.splitlines(keepends=True)
+    return text if count is None else "".join(lines[len(lines) - min(count, len(lines)) :])

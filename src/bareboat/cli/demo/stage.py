@@ -1,0 +1,279 @@
+"""What the demo plays on: a control plane, and simulated Vast.ai, node and commands as processes of their own.
+
+Every process has a keeper (`sandbox.keeper`), so that none outlives this one, however it ends. Logs lie in a folder
+that goes with a good end and otherwise stays until the next demo.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+
+from bareboat.cli import sandbox as sandbox_command
+from bareboat.cli.demo import terminal
+from bareboat.kube import client as clients
+from bareboat.kube import config as configs
+from bareboat.kube import errors as kube_errors
+from bareboat.kube import resources
+from bareboat.sandbox import binaries, controlplane, folders, keeper, processes, programs
+from bareboat.sandbox import settings as sandbox_settings
+from bareboat.workload import pod as pods
+
+NODE_NAME = "vast-gpu-node-na-1"
+NODE_SETTINGS = {
+    "BAREBOAT_WATCH_IDLE_S": "1",
+    "BAREBOAT_WATCH_BUSY_S": "0.3",
+    "BAREBOAT_GUARD_AGE_S": "10",
+    "VAST_RATE_LIMIT": "off",
+    "VAST_VISIBILITY_WINDOW_S": "5",
+    # The addresses of simulated machines belong to nobody here.
+    "VAST_LATENCY_CHECK_ENABLED": "false",
+}
+"""The node lives in real time while the simulated cloud's clock runs many times faster."""
+_NOT_OURS = re.compile(r"(BAREBOAT_(?!SANDBOX_)|VAST_|VKUBELET_|APISERVER_|KUBE|NODENAME$|POD_IP$).*")
+START_TIMEOUT_S = 60.0
+GENTLE_END_S = 8.0
+POLL_S = 0.1
+WATCH_S = 0.5
+LINE_BYTES = 2**20
+
+
+class Failed(Exception):
+    """The demo can't go on. The message says why and where to read more."""
+
+
+class Stage:
+    """An async context; usable between `start` and leaving it. Leaving ends every process and waits for it."""
+
+    def __init__(self, teller: terminal.Teller, speed: float) -> None:
+        self._teller = teller
+        self._speed = speed
+        self._settings = sandbox_settings.Settings()
+        self._control = controlplane.ControlPlane(f"demo-{os.getpid()}", settings=self._settings)
+        self._claim = folders.claim(self._settings.state_folder / ".demos", f"demo-{os.getpid()}")
+        self._components: list[processes.Component] = []
+        self._clients = contextlib.AsyncExitStack()
+        self.cloud: Mapping[str, Any] = {}
+        self.environment: dict[str, str] = {}
+
+    @property
+    def folder(self) -> Path:
+        return self._claim.folder
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await self._clients.aclose()
+        await asyncio.gather(*(_end(component) for component in self._components))
+        await self._control.stop()
+        if kind is None or not issubclass(kind, Failed | processes.ComponentDied):
+            await asyncio.to_thread(folders.release, self._claim)
+
+    # -- up and running
+
+    async def start(self) -> None:
+        """Raises `Failed`, `processes.ComponentDied` or one of `controlplane.START_ERRORS`."""
+        with sandbox_command.progress() as on_progress:
+            await binaries.ensure(self._settings, on_progress)
+        vast = self._run(
+            "vast", "simulate", "vast", f"--speed={self._speed:g}", "--profile=none", "--no-churn", "--json"
+        )
+        with self._teller.waiting("Starting a Kubernetes control plane, about 10 s …"), _Watch() as watch:
+            await self._control.start()
+        self._teller.part(f"Kubernetes {programs.KUBERNETES_VERSION}", "API server, scheduler, controllers", watch.s)
+        with self._teller.waiting("Starting the simulated Vast.ai …"), _Watch() as watch:
+            self.cloud = await self._until(functools.partial(_announced, vast), "the simulated Vast.ai serves")
+            self._http = await self._clients.enter_async_context(aiohttp.ClientSession())
+            offers = len((await self._ask("world"))["offers"])
+        pace = "right" if self._speed == 1 else f"{self._speed:g} times as fast"
+        self._teller.part("Simulated Vast.ai", f"{offers} offers; its clock runs {pace}", watch.s)
+        self.environment = self._environment()
+        self._client = await self._clients.enter_async_context(
+            clients.Client(configs.load(self._control.kubeconfig_path), timeout_s=10)
+        )
+        with self._teller.waiting("Starting the node …"), _Watch() as watch:
+            self._run("node", "node", "--address=127.0.0.1", "--kubelet-port=0")
+            await self._until(self._node_is_ready, "the node is Ready")
+        self._teller.part("bareboat node", f"{NODE_NAME} is Ready", watch.s)
+
+    def check(self) -> None:
+        """Raises `processes.ComponentDied` when something has ended by itself."""
+        self._control.check()
+        for component in self._components:
+            component.check()
+
+    async def watch(self) -> None:
+        """Returns never; raises `processes.ComponentDied` soon after something has ended by itself."""
+        while True:
+            self.check()
+            await asyncio.sleep(WATCH_S)
+
+    # -- what there is
+
+    async def pods(self) -> list[pods.Pod]:
+        """All of the cluster: there are none but the user's."""
+        return (await self._client.list(resources.PODS.path(), item=pods.Pod)).items or []
+
+    async def ledger(self) -> dict[str, Any]:
+        return await self._ask("ledger")
+
+    @property
+    def logs(self) -> list[Path]:
+        return [component.log_path for component in self._components]
+
+    # -- commands
+
+    def to_look_around(self) -> str:
+        """The line that makes another terminal see this cluster and, if it has none that fit, the programs for it."""
+        found = shutil.which("kubectl")
+        fits = found and programs.ask_minor(programs.KUBECTL, Path(found)) in programs.KUBECTL.accepted_minors
+        missing = [] if fits else [str(self._control.kubectl_path.parent)]
+        if shutil.which("bareboat") is None:
+            missing.append(str(Path(sys.executable).parent))
+        path = f" PATH={':'.join(missing)}:$PATH" if missing else ""
+        return f"export KUBECONFIG={self._control.kubeconfig_path}{path}"
+
+    async def run(self, words: Sequence[str], on_line: Callable[[str], None], *, limit_s: float) -> int | None:
+        """Runs `kubectl …` or `bareboat …` to its end and returns the exit code, None when time was up."""
+        try:
+            async with asyncio.timeout(limit_s), self.running(words) as process:
+                assert process.stdout is not None
+                async for line in process.stdout:
+                    on_line(line.decode(errors="replace").rstrip("\n"))
+                return await process.wait()
+        except TimeoutError:
+            return None
+
+    @contextlib.asynccontextmanager
+    async def running(self, words: Sequence[str]) -> AsyncIterator[asyncio.subprocess.Process]:
+        """The command's process, output and errors in one stream; ended when left."""
+        program = {"kubectl": (str(self._control.kubectl_path),), "bareboat": (sys.executable, "-m", "bareboat")}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", keeper.__file__, *program[words[0]], *words[1:]),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=self.environment,
+            limit=LINE_BYTES,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            # Reading to the end lets asyncio close the pipe; the keeper is gone at once.
+            await asyncio.shield(process.communicate())
+
+    # -- how
+
+    def _run(self, name: str, *words: str) -> processes.Component:
+        component = processes.Component(
+            name,
+            [sys.executable, "-m", "bareboat", *words],
+            folder=self.folder,
+            environment=self.environment or _clean_environment(),
+        )
+        self._components.append(component)
+        return component
+
+    def _environment(self) -> dict[str, str]:
+        coloured = {"FORCE_COLOR": "1"} if self._teller.coloured else {"NO_COLOR": "1"}
+        return {
+            **_clean_environment(),
+            **NODE_SETTINGS,
+            **coloured,
+            "COLUMNS": str(self._teller.out.width),
+            "KUBECONFIG": str(self._control.kubeconfig_path),
+            "KUBECACHEDIR": str(self.folder / "kubectl"),
+            "VAST_URL": self.cloud["url"],
+            "VAST_API_KEY": self.cloud["api_key"],
+        }
+
+    async def _node_is_ready(self) -> bool:
+        try:
+            node = msgspec.json.decode(await self._client.get(resources.NODES.path(None, NODE_NAME)))
+        except kube_errors.NotFound:
+            return False
+        return any(each["type"] == "Ready" and each["status"] == "True" for each in node["status"]["conditions"])
+
+    async def _until(self, wanted: Callable[[], Any], what: str) -> Any:
+        """The first true answer, while everything lives."""
+        give_up_s = time.monotonic() + START_TIMEOUT_S
+        while True:
+            answer = wanted()
+            if asyncio.iscoroutine(answer):
+                answer = await answer
+            if answer:
+                return answer
+            self.check()
+            if time.monotonic() > give_up_s:
+                log = self._components[-1].log_path
+                waited = f"waited {START_TIMEOUT_S:.0f} s in vain until {what}"
+                raise Failed(f"{waited}; {log} ends:\n{processes.log_end(log)}")
+            await asyncio.sleep(POLL_S)
+
+    async def _ask(self, what: str) -> dict[str, Any]:
+        async with self._http.get(
+            f"{self.cloud['control_url']}{what}", timeout=aiohttp.ClientTimeout(total=10)
+        ) as response:
+            answer: dict[str, Any] = await response.json()
+            return answer
+
+
+@dataclasses.dataclass
+class _Watch:
+    """How long a block took."""
+
+    s: float = 0.0
+
+    def __enter__(self) -> Self:
+        self.s = -time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.s += time.monotonic()
+
+
+def _clean_environment() -> dict[str, str]:
+    """Without what the person has set for a Bareboat of their own, above all the key of a real account."""
+    return {name: value for name, value in os.environ.items() if not _NOT_OURS.fullmatch(name)}
+
+
+def _announced(vast: processes.Component) -> Mapping[str, Any] | None:
+    """What the simulator says of itself once it serves; the first whole line of its own."""
+    for line in vast.log_path.read_text(errors="replace").splitlines(keepends=True):
+        if line.startswith('{"url"') and line.endswith("\n"):
+            found: Mapping[str, Any] = json.loads(line)
+            return found
+    return None
+
+
+async def _end(component: processes.Component) -> None:
+    """Gently where the system tells whom to ask, then for certain."""
+    pid = component.pid
+    if pid is not None and component.exit_code is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GENTLE_END_S):
+                await _ended(component)
+    await asyncio.to_thread(component.stop)
+
+
+async def _ended(component: processes.Component) -> None:
+    while component.exit_code is None:  # noqa: ASYNC110 - the end of a process is not an event
+        await asyncio.sleep(0.02)
