@@ -56,13 +56,20 @@ class Renting:
         return FIRST_PAUSE_S
 
     async def look_up(self, record: records.Record, account: accounts.Account) -> float | None:
-        """Settles an UNKNOWN attempt: adopts what its mark finds, or finds for certain that nothing was bought.
+        """Settles an UNKNOWN attempt: adopts what its mark finds, or finds for certain that nothing was bought, by a
+        read that began after the visibility window. One call, then.
 
         Returns the seconds after which to look again while that is not certain, else 0.
         """
         mark = self.mark(record)
         accounts_ = (account, *(each for each in self._use.accounts.values() if each is not account))
         found = [each for one in accounts_ for each in one.watcher.of(record.uid) if each.mark == mark]
+        left_s = record.asked_s + max(each.cloud.visibility_window_s for each in accounts_) - self._use.clock.now_s()
+        if not found and left_s > 0:
+            # Nothing can be ruled out yet, and the next listing shows all that such attempts have bought at once.
+            for one in accounts_:
+                one.watcher.poke()
+            return min(LOOK_AGAIN_S, left_s + 0.1)
         for one in accounts_ if not found else ():
             marked = list(await one.cloud.marked(mark))
             for each in marked:
@@ -71,10 +78,6 @@ class Renting:
         if found:
             self.adopt(record, found[0])
             return 0.0
-        now_s = self._use.clock.now_s()
-        left_s = record.asked_s + max(each.cloud.visibility_window_s for each in accounts_) - now_s
-        if left_s > 0:
-            return min(LOOK_AGAIN_S, left_s + 0.1)
         log.info("attempt.bought_nothing", pod="/".join(record.key), mark=str(mark))
         self.nothing_bought(record)
         return 0.0
