@@ -334,6 +334,19 @@ async def test_a_watchs_lines_are_whole_however_the_bytes_arrive(api: fakeapi.Fa
         assert [line async for line in lines] == [b'{"a":1}', b'{"b":2}', b'{"c":3}']
 
 
+async def test_a_flood_of_events_arrives_whole_and_in_order(api: fakeapi.FakeApi, client: clients.Client) -> None:
+    async def flood(request: web.Request) -> web.StreamResponse:
+        response = await api.start_watch(request)
+        for number in range(2000):
+            await response.write(b"%d %s\n" % (number, b"x" * 8000))
+        return response
+
+    api.watch_script.append(flood)
+    async with asyncio.timeout(20), client.watch(fakeapi.PODS, {}) as lines:
+        seen = [int(line.split()[0]) async for line in lines]
+    assert seen == list(range(2000))
+
+
 async def test_a_watch_that_is_refused_raises_before_the_first_line(
     api: fakeapi.FakeApi, client: clients.Client
 ) -> None:
