@@ -78,11 +78,12 @@ push: ## Push the image
 	$(DOCKER) push $(IMAGE)
 
 deploy: ## Apply deploy/ with that image; VAST_API_KEY, if set, goes in
-	@awk 'FNR == 1 {print "---"} {print}' deploy/*.yaml | sed 's#image: $(NAME):.*#image: $(IMAGE)#' \
-		| $(KUBECTL) apply -f -
-	@if [ -n "$${VAST_API_KEY:-}" ]; then printf '{"stringData": {"api-key": "%s"}}' "$$VAST_API_KEY" \
-		| $(SYSTEM) patch secret vast-credentials --patch-file /dev/stdin; fi
-	@$(SYSTEM) rollout restart deployment/$(NAME)
+	@applied=$$(awk 'FNR == 1 {print "---"} {print}' deploy/*.yaml | sed 's#image: $(NAME):.*#image: $(IMAGE)#' \
+		| $(KUBECTL) apply -f -); \
+	echo "$$applied"; \
+	if [ -n "$${VAST_API_KEY:-}" ]; then printf '{"stringData": {"api-key": "%s"}}' "$$VAST_API_KEY" \
+		| $(SYSTEM) patch secret vast-credentials --patch-file /dev/stdin; fi; \
+	if grep -q '^deployment.*unchanged' <<<"$$applied"; then $(SYSTEM) rollout restart deployment/$(NAME); fi
 	@[ "$(WAIT)" = no ] || $(SYSTEM) rollout status deployment/$(NAME) --timeout=$(WAIT)
 
 dev-logs: ## Follow the node's log

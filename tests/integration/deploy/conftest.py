@@ -37,7 +37,7 @@ class Installation:
 
     def start_again(self, **settings: str) -> None:
         """Another process of the same node, with other settings."""
-        self.node = stage.Node(self.cluster, NODE, self.folder, self.settings | settings)
+        self.node = stage.Node(self.cluster, NODE, self.folder / "node.log", self.settings | settings)
         self.node.start()
 
     @property
@@ -105,7 +105,7 @@ def deployed(sandbox: controlplane.ControlPlane, tmp_path: Path) -> Iterator[Ins
                 "VAST_URL": vast.url,
                 "VAST_LATENCY_CHECK_ENABLED": "false",
             }
-            node = stage.Node(cluster, NODE, tmp_path, settings)
+            node = stage.Node(cluster, NODE, tmp_path / "node.log", settings)
             installation = Installation(cluster, vast, node, tmp_path, settings, requests)
             try:
                 yield installation

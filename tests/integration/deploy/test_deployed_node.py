@@ -2,6 +2,7 @@
 
 import base64
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -112,23 +113,33 @@ def _who_calls_is_asked_of_the_api_server(cluster: stage.Cluster, node: stage.No
 
 
 def _life_is_seen_by_the_probe(on: parts.Installation) -> None:
-    """The very command of the manifest: quiet success while the node answers, failure while it hangs or is gone."""
+    """The very command of the manifest: fine while the node answers or does not listen yet, not while it hangs."""
     (deployment,) = [each for each in parts.manifests() if each["kind"] == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     python, *arguments = container["livenessProbe"]["exec"]["command"]
     assert python == "python"
     found = on.cluster.find("nodes", parts.NODE)
     assert found is not None
-    port = found["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
-    for asked, alive in ((port, True), (1, False)):
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            env={"POD_IP": "127.0.0.1", "KUBELET_PORT": str(asked)},
-            capture_output=True,
-            timeout=20,
-            check=False,
-        )
-        assert (done.returncode == 0) is alive, done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as hangs:
+        ports = {
+            "answers": found["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"],
+            "refuses": 1,
+            "hangs": hangs.getsockname()[1],
+        }
+        probes = {
+            state: subprocess.Popen(
+                [sys.executable, *arguments],
+                env={"POD_IP": "127.0.0.1", "KUBELET_PORT": str(port)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for state, port in ports.items()
+        }
+        told = {state: probe.communicate(timeout=30)[1] for state, probe in probes.items()}
+    assert {state: probe.returncode for state, probe in probes.items()} == {"answers": 0, "refuses": 0, "hangs": 1}, (
+        told
+    )
+    assert "timed out" in told["hangs"] and told["answers"] == ""
 
 
 def _lasting_trouble_is_one_event_that_counts(cluster: stage.Cluster) -> None:
