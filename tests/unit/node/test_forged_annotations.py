@@ -73,7 +73,7 @@ async def test_a_running_pod_whose_annotations_were_all_removed_is_recognised_by
         assert world.cloud.calls["rent"] == 1
         assert len(world.cloud.alive_for(uid)) == 1
         assert world.phase("a") == "Running"
-        assert world.api.pod("a").metadata.annotations["bareboat.dev/attempt"] == "1"  # type: ignore[index]
+        assert world.api.pod("a").metadata.annotations["bareboat.dev/attempt"] == "1"
 
 
 async def test_annotations_removed_while_the_node_works_come_back() -> None:
@@ -96,7 +96,7 @@ async def test_a_forged_attempt_number_rents_nothing_and_ends_nothing(attempt: s
         for state in (instances_.State.STOPPED, instances_.State.STOPPED):
             world.cloud.alive_for(uid)[0].state = state
             rents = world.cloud.calls["rent"]
-            assert await world.run(400, until=lambda rents=rents: world.cloud.calls["rent"] > rents)  # type: ignore[misc]
+            assert await world.run(400, until=lambda rents=rents: world.cloud.calls["rent"] > rents)
         assert await world.run(
             60, until=lambda: "bareboat.dev/instance" in (world.api.pod("a").metadata.annotations or {})
         )
@@ -152,11 +152,13 @@ async def test_nobody_reads_a_strangers_output_through_a_forged_id() -> None:
                 assert not world.use.accounts["vast"].watcher.is_proven(stranger.id)
 
 
-@pytest.mark.parametrize("name", sorted(set(vars(notes)) & {"ATTEMPT", "ATTEMPTED_AT", "CLOUD", "PRICE", "INSTANCE", "SPENT", "AVOID", "IMAGE", "MACHINE", "OFFER", "GPU"}))  # fmt: skip
+@pytest.mark.parametrize(
+    "name", [notes.ATTEMPT, notes.ATTEMPTED_AT, notes.CLOUD, notes.PRICE, notes.INSTANCE, notes.SPENT]
+)
 @pytest.mark.parametrize("text", ["", "/", "nonsense", "1e999", "\x00", "x" * 5000, "9" * 30])
 async def test_no_nonsense_in_an_annotation_breaks_the_start(name: str, text: str) -> None:
     async with nodes.installation(offer_count=1) as world:
-        world.api.create(fake_pods.manifest("a", annotations={getattr(notes, name): text}))
+        world.api.create(fake_pods.manifest("a", annotations={name: text}))
         record = records.from_pod(world.api.pod("a"), world.clock.now_s())
         assert record.usd_per_hour >= 0 and record.spent_usd >= 0 and record.attempt >= 0
         assert record.attempted_s <= world.clock.now_s()
