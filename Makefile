@@ -39,14 +39,25 @@ demo: .venv/.ready ## A GPU pod's whole life on a simulated cloud (ARGS="--keep"
 ## Work on it
 .PHONY: test check bench fmt docs clean
 test: .venv/.ready ## All tests, the real control plane's too (CHECKED=1: only those)
-	$(if $(CHECKED),,$(BIN)/pytest -q -n 2 $(FAST))
-	$(BIN)/pytest -q $(REAL)
+	@failed=0; \
+	$(if $(CHECKED),,$(BIN)/pytest -q -n 2 $(FAST) || failed=1;) \
+	$(BIN)/pytest -q $(REAL) || failed=1; \
+	exit $$failed
 
-check: .venv/.ready ## Format, lint, types, layers, unit and contract tests
+check: _lint _layers _types _fast ## Format, lint, types, layers, unit and contract tests
+
+.PHONY: _lint _layers _types _fast
+_lint: .venv/.ready
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
+
+_layers: .venv/.ready
 	$(BIN)/lint-imports
+
+_types: .venv/.ready
 	$(BIN)/mypy
+
+_fast: .venv/.ready
 	$(BIN)/pytest -q -n 2 $(FAST)
 
 bench: .venv/.ready ## Measure (ONLY=burst, offers or watch; N=1000)
