@@ -53,11 +53,7 @@ class ContainerLogs:
                 "started, or its cloud keeps no log"
             )
 
-        async def fetch(tail: int | None) -> str:
-            return _last_lines(kept, tail)
-
-        ended_s = self._use.clock.now_s()
-        return await polled_logs.PolledLog(fetch, lambda: ended_s, self._use.clock).open(options)
+        return polled_logs.whole(_last_lines(kept, options.tail_lines), self._use.clock.now_s())
 
     def _fetch(self, record: records.Record, instance_id: str) -> polled_logs.Fetch:
         account = self._use.accounts[record.cloud]
@@ -68,6 +64,8 @@ class ContainerLogs:
             kept = self._pods.kept_logs.get(record.uid)
             return None if kept is kept_before else kept
 
+        told: set[int | None] = set()
+
         async def fetch(tail: int | None) -> str:
             if not isinstance(account.cloud, clouds.HasLogs):
                 raise errors.CloudDown(account.cloud.name, "this cloud keeps no logs")
@@ -77,6 +75,10 @@ class ContainerLogs:
                 fetched = await account.cloud.logs(instance_id, None if tail is None else tail + 2)
                 text = kept_since()  # of two answers at the very end this one is surely whole
                 text = exit_codes.strip(fetched) if text is None else text
+            elif tail in told:
+                raise errors.InstanceGone(account.cloud.name, "nothing more will come")
+            else:
+                told.add(tail)
             return _last_lines(text, tail)
 
         return fetch

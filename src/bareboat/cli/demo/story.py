@@ -63,7 +63,6 @@ class Story:
         else:
             await self._delete()
         await self._books()
-        self._teller.say("")
         self._farewell()
         return 0 if self._ok else 1
 
@@ -174,8 +173,8 @@ class Story:
             await asyncio.sleep(POLL_S)
         for name, why in stuck.items():
             self._bad(f"{name} stays Pending: {why}")
-        if any(watching.TAINTED in why for why in stuck.values()):
-            self._teller.say("The node keeps ordinary pods away by a taint. Add to the pod:")
+        if watching.NO_TOLERATION in stuck.values():
+            self._teller.say("Add this to the pod, or to the template of what makes it:")
             self._teller.line(watching.TOLERATION)
         return found
 

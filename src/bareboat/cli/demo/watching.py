@@ -12,6 +12,7 @@ from bareboat.workload import pod as pods
 EVENTS = ("kubectl", "get", "events", "-w", "--no-headers", "--field-selector", "involvedObject.kind!=Node")
 ON_ITS_WAY = frozenset({"", "Renting", "Pulling", "ContainerCreating", "CrashLoopBackOff"})
 TAINTED = "untolerated taint"
+NO_TOLERATION = "the node keeps ordinary pods away by a taint, which this one does not tolerate"
 TOLERATION = """\
 spec:
   tolerations:
@@ -86,7 +87,8 @@ def _standing(pod: pods.Pod, all_s: float) -> tuple[str, str, float]:
         return pod.status.phase, "", all_s
     if not pod.spec.node_name:
         told = next((each.message for each in pod.status.conditions if each.type == "PodScheduled"), "")
-        return "unscheduled", told or "the scheduler has not looked at it", Patience.UNSCHEDULED_S
+        why = NO_TOLERATION if TAINTED in told else told or "the scheduler has not looked at it"
+        return "unscheduled", why, Patience.UNSCHEDULED_S
     if pod.spec.node_name != stage.NODE_NAME:
         why = f"its nodeName is {pod.spec.node_name!r}; the only node here is {stage.NODE_NAME}"
         return "elsewhere", why, Patience.UNSCHEDULED_S
