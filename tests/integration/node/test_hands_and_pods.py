@@ -15,30 +15,72 @@ def test_a_forcibly_deleted_pods_instance_is_ended(shared: stage.Stage) -> None:
     stage.until(lambda: not shared.vast.alive(pod), lambda: f"ended: {shared.vast.alive(pod)}")
 
 
-def test_a_pod_whose_instance_a_person_destroyed_fails_and_says_so(shared: stage.Stage) -> None:
-    pod = _running(shared, "robbed")
-    shared.vast.control("vanish", instance_id=int(stage.instance_id(pod)))
-    pod = shared.cluster.until_phase("robbed", "Failed")
-    assert pod["status"]["reason"] == "InstanceLost"
-    assert stage.terminated(pod)["reason"] == "ContainerStatusUnknown"
-    assert stage.condition(pod, "DisruptionTarget") == "True"
-    assert "does not exist any more" in pod["status"]["message"]
-    assert len(shared.vast.instances(pod)) == 1
+def test_a_pod_whose_instance_a_person_destroyed_is_told_and_restarted_as_its_policy_says(shared: stage.Stage) -> None:
+    shared.cluster.create(stage.pod("robbed-but-undaunted", shared.nodes[0], restartPolicy="Always"))
+    robbed = _running(shared, "robbed")
+    undaunted = shared.cluster.until_phase("robbed-but-undaunted", "Running")
+    for pod in (robbed, undaunted):
+        shared.vast.control("vanish", instance_id=int(stage.instance_id(pod)))
 
-
-def test_a_pod_that_restarts_always_gets_another_instance_for_the_one_a_person_destroyed(shared: stage.Stage) -> None:
-    pod = _running(shared, "robbed-but-undaunted", restartPolicy="Always")
-    lost = stage.instance_id(pod)
-    shared.vast.control("vanish", instance_id=int(lost))
+    after = shared.cluster.until_phase("robbed", "Failed")
+    assert after["status"]["reason"] == "InstanceLost"
+    assert stage.terminated(after)["reason"] == "ContainerStatusUnknown"
+    assert stage.condition(after, "DisruptionTarget") == "True"
+    assert "does not exist any more" in after["status"]["message"]
+    assert len(shared.vast.instances(robbed)) == 1
 
     def again(pod: stage.Json) -> stage.Json | None:
         return pod if stage.container(pod)["restartCount"] == 1 and "running" in stage.container(pod)["state"] else None
 
-    after = shared.cluster.until("robbed-but-undaunted", again, "a second container", 40)
-    assert after is not None
-    assert stage.instance_id(after) not in ("", lost)
-    assert stage.container(after)["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
-    assert len(shared.vast.alive(after)) == 1
+    restarted = shared.cluster.until("robbed-but-undaunted", again, "a second container", 40)
+    assert restarted is not None
+    assert stage.instance_id(restarted) not in ("", stage.instance_id(undaunted))
+    assert stage.container(restarted)["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    assert len(shared.vast.alive(undaunted)) == 1
+
+
+def test_a_pod_is_not_ready_while_its_host_is_silent_and_ready_again_after(shared: stage.Stage) -> None:
+    pod = _running(shared, "silent")
+    machine = shared.vast.alive(pod)[0]["machine_id"]
+    shared.cluster.until("silent", lambda pod: stage.condition(pod, "Ready") == "True", "ready")
+    shared.vast.control("host/down", machine_id=machine)
+    silent = shared.cluster.until(
+        "silent", lambda pod: pod if stage.condition(pod, "Ready") == "False" else None, "unready"
+    )
+    assert silent is not None and silent["status"]["phase"] == "Running"
+    assert "lost touch with the host" in stage.why(silent, "Ready")
+    shared.vast.control("host/up", machine_id=machine)
+    shared.cluster.until("silent", lambda pod: stage.condition(pod, "Ready") == "True", "ready again")
+    assert stage.instance_id(shared.cluster.pod("silent")) == stage.instance_id(pod)
+
+
+def test_a_pod_whose_instance_a_person_stopped_gets_another_and_the_stopped_one_is_ended(shared: stage.Stage) -> None:
+    pod = _running(shared, "stopped", restartPolicy="Always")
+    shared.vast.control("stop", instance_id=int(stage.instance_id(pod)))
+    shared.cluster.until("stopped", lambda pod: stage.container(pod)["restartCount"] == 1, "a restart")
+    stage.until(lambda: not shared.vast.alive(pod), "the stopped instance, whose disk is billed, is ended")
+
+
+def test_a_job_completes_and_its_pods_end(shared: stage.Stage) -> None:
+    template = stage.pod("any", shared.nodes[0], "echo counted")
+    template["metadata"] = {}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "count"},
+        "spec": {
+            "completions": 2,
+            "parallelism": 2,
+            "template": {key: template[key] for key in ("metadata", "spec")},
+        },
+    }
+    shared.cluster.apply(job)
+    shared.cluster.kubectl("wait", "--for=condition=complete", "--timeout=40s", "job/count")
+    pods = [each for each in shared.cluster.pods() if each["metadata"]["name"].startswith("count-")]
+    assert [each["status"]["phase"] for each in pods] == ["Succeeded", "Succeeded"]
+    assert [len(shared.vast.instances(each)) for each in pods] == [1, 1]
+    stage.until(lambda: not any(shared.vast.alive(each) for each in pods), "their instances' end")
+    shared.cluster.kubectl("delete", "job", "count", "--cascade=foreground", "--wait=true", "--timeout=30s")
 
 
 def test_instances_of_others_on_the_account_are_left_alone(shared: stage.Stage) -> None:
@@ -50,7 +92,7 @@ def test_instances_of_others_on_the_account_are_left_alone(shared: stage.Stage) 
     shared.cluster.delete("pods", "beside-others")
     shared.cluster.until_gone("beside-others")
     assert shared.vast.alive(pod) == []
-    shared.vast.let_pass(6)  # longer than the guard age, after which orphans are judged
+    shared.vast.let_pass(5)  # longer than the guard age, after which orphans are judged
     alive = {each["id"] for each in shared.vast.alive()}
     assert set(foreign) <= alive
     for each in foreign:

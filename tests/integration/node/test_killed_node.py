@@ -55,7 +55,7 @@ def test_a_node_killed_at_random_rents_nothing_twice_and_leaves_nothing(
         raise AssertionError(f"{print_on_failure}: {failure}") from failure
 
 
-def _killed_at_random(on: stage.Stage, dice: random.Random, *, kills: int = 14) -> None:
+def _killed_at_random(on: stage.Stage, dice: random.Random, *, kills: int = 11) -> None:
     cluster = on.cluster
     # The longest lag of a list is 40 simulated seconds: two real ones.
     node = on.node()

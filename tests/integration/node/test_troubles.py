@@ -79,6 +79,35 @@ def test_while_the_cloud_is_in_trouble_what_runs_is_left_alone_and_new_pods_are_
     on.assert_money_was_kept()
 
 
+def test_pods_that_race_do_not_pass_a_cap_together(installation: stage.Stage) -> None:
+    cluster, vast = installation.cluster, installation.vast
+    node = installation.node(BAREBOAT_INSTALLATION_USD_PER_HOUR_CAP="0.35")
+    names = [f"racer-{number}" for number in range(6)]
+    for name in names:
+        cluster.create(stage.pod(name, node))
+
+    def settled() -> bool:
+        reasons = [stage.waiting(each).get("reason") for each in cluster.pods()]
+        return "OverBudget" in reasons and all(reason in (None, "OverBudget") for reason in reasons)
+
+    stage.until(settled, lambda: f"all run or are told of the cap: {[stage.told(each) for each in cluster.pods()]}")
+    assert 0.2 < _usd_per_hour(vast) <= 0.35
+    pending = next(each for each in cluster.pods() if stage.waiting(each))
+    assert "the cap is 0.350 $/h" in stage.waiting(pending)["message"]
+    assert vast.instances(pending) == []
+    running = next(each for each in cluster.pods() if not stage.waiting(each))["metadata"]["name"]
+    cluster.delete("pods", running)
+    cluster.until_gone(running)
+    assert _usd_per_hour(vast) <= 0.35
+    cluster.kubectl("delete", "pods", "--all", "--wait=true", "--timeout=50s")
+    installation.assert_money_was_kept()
+
+
+def _usd_per_hour(vast: stage.Vast) -> float:
+    """What all that is rented costs now, disks included, as the cloud's own records say."""
+    return float(sum(each["dph_total"] for each in vast.world()["instances"]))
+
+
 def test_a_node_without_a_key_ends_with_code_2_and_one_sentence(shared: stage.Stage) -> None:
     done = subprocess.run(
         [*stage.BAREBOAT, "node", "--kubeconfig", str(shared.cluster.kubeconfig)],
@@ -100,7 +129,7 @@ def test_nodes_of_one_cluster_do_not_touch_each_others_instances(installation: s
     on_other = installation.cluster.until_phase("on-other", "Running")
     other.kill()
     # Longer than the guard age: the survivor has looked at the other's instance as a possible orphan by then.
-    installation.vast.let_pass(6)
+    installation.vast.let_pass(5)
     assert len(installation.vast.alive(on_one)) == len(installation.vast.alive(on_other)) == 1
     installation.cluster.delete("pods", "on-one")
     installation.cluster.until_gone("on-one")
@@ -192,6 +221,6 @@ def test_a_forged_annotation_does_not_end_a_strangers_instance(installation: sta
     cluster.delete("pods", "forger")
     cluster.delete("pods", "forger", grace_s=0)
     cluster.until_gone("forger")
-    vast.let_pass(6)
+    vast.let_pass(5)
     assert [each["id"] for each in vast.alive()] == [stranger]
     vast.control("vanish", instance_id=stranger)
