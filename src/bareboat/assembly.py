@@ -32,6 +32,7 @@ from bareboat.node import (
     pod_inputs,
     registration,
     selection_source,
+    spending,
 )
 from bareboat.plumbing import clock as clocks
 from bareboat.plumbing import supervise
@@ -147,6 +148,14 @@ class _Node:
         looked_after = controller.Pods(use, listening, workers=self._about.workers)
         sweeper = orphans.Orphans(use, looked_after.records, guard_age_s=self._renting.guard_age_s)
         self._connect(use, looked_after, sweeper)
+        purse = spending.Spending(
+            self._client,
+            use.broker.ledger,
+            self._clock,
+            namespace=self._about.lease_namespace,
+            name=f"bareboat-spend-{self._about.node_name}",
+        )
+        looked_after.hold_until(purse.restored)
         serving = self._serving_certificate()
         api = self._server(use, looked_after, serving)
         lease = leases.NodeLease(self._beat, self._about.node_name, clock=self._clock)
@@ -175,6 +184,7 @@ class _Node:
                 "node.pods": looked_after.run,
                 "node.informer": listening.run,
                 "node.orphans": sweeper.run,
+                "node.spending": purse.run,
                 "node.events": self._recorder.run,
                 "kubelet.certificate": serving.run,
                 "kubelet.client-ca": lambda: client_ca.keep(

@@ -27,7 +27,10 @@ class History:
 
     def note(self, offer: offers.Offer, *, good: bool, now_s: float) -> None:
         """One attempt ended: `good` when the workload ran there, not when the offer was merely gone."""
-        key = machines.key(offer)
+        self.note_machine(machines.key(offer), good=good, now_s=now_s)
+
+    def note_machine(self, key: machines.Key, *, good: bool, now_s: float) -> None:
+        """The same for who knows the machine but holds no offer of it."""
         record = self._records.pop(key, None) or _Record(0.0, 0.0, now_s)
         fade = self._fade(now_s - record.at_s)
         record.good = record.good * fade + (1.0 if good else 0.0)

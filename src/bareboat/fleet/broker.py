@@ -140,6 +140,11 @@ class Broker:
             raise NoOffers(self._why_none(shelf))
         return choice
 
+    def note(self, cloud: str, machine_id: str, *, good: bool) -> None:
+        """One attempt on a machine went well (the workload ran) or badly: later rankings remember it."""
+        if machine_id:
+            self.past.note_machine((cloud, machine_id), good=good, now_s=self._clock.now_s())
+
     def put_back(self, choice: Choice) -> None:
         """Not rented after all: the next search may offer it to somebody else."""
         self._handed_out.pop((choice.offer.cloud, choice.offer.id), None)

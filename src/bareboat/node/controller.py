@@ -49,10 +49,17 @@ class Pods:
             first_retry_s=0.5,
         )
         self._prober: prober.Prober | None = None
+        self._books_known = asyncio.Event()
+        self._books_known.set()
         informer.add_handler(self._noticed)
+
+    def hold_until(self, known: asyncio.Event) -> None:
+        """No pod is worked on before `known` is set: what was spent earlier counts against the caps."""
+        self._books_known = known
 
     async def run(self) -> None:
         await self._informer.synced.wait()
+        await self._books_known.wait()
         self._open_books()
         async with asyncio.TaskGroup() as group, prober.Prober(group, self._probed, clock=self._use.clock) as probes:
             self._prober = probes
@@ -246,6 +253,7 @@ class Pods:
             record.running_s = now_s
             record.has_run = True
             record.failures = 0
+            self._use.broker.note(record.cloud, record.machine_id, good=True)
             took = telling.duration(now_s - record.rented_s)
             self._use.recorder.normal(
                 telling.about(pod, container=True),

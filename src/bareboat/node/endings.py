@@ -116,6 +116,7 @@ class Endings:
             if len(record.avoid) >= MOST_AVOIDED:
                 record.avoid.clear()  # the ban below holds for the latest; old ones get another chance
             record.avoid.add(record.machine_id)
+            self._use.broker.note(record.cloud, record.machine_id, good=False)
             self._use.broker.bans.ban_machine(record.cloud, record.machine_id, action.message, now_s)
         record.ending_why = action.message
         record.not_before_s = now_s + pause_s

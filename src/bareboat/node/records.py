@@ -86,6 +86,7 @@ class Record:
     has_run: bool = False
     refused_generation: int = 0
     stale: bool = False
+    told_support: bool = False
 
     def new_attempt(self, offer: offers.Offer, usd_per_hour: float, image: str, now_s: float) -> None:
         """The mark of this attempt is unique from here on; written to the pod before anything is bought."""

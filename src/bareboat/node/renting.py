@@ -11,6 +11,7 @@ from bareboat.fleet import accounts, broker
 from bareboat.kube import errors as kube_errors
 from bareboat.node import parts, preparation, records, telling, writing
 from bareboat.workload import pod as pods
+from bareboat.workload import support
 
 log = structlog.get_logger()
 
@@ -33,7 +34,7 @@ class Renting:
         prepared = await preparation.prepare(pod, self._use)
         if isinstance(prepared, preparation.NotNow):
             return self._not_now(pod, record, prepared)
-        self._tell_problems(pod, prepared)
+        self._tell_problems(pod, record, prepared)
         try:
             choice = await self._use.broker.choose(prepared.wanted, record.avoid, namespace=pod.key[0])
             self._use.broker.reserve(record.uid, pod.key[0], choice, prepared.wanted)
@@ -203,8 +204,12 @@ class Renting:
         self._use.recorder.warning(telling.about(pod), reason, told)
         return pause_s
 
-    def _tell_problems(self, pod: pods.Pod, prepared: preparation.Prepared) -> None:
+    def _tell_problems(self, pod: pods.Pod, record: records.Record, prepared: preparation.Prepared) -> None:
         about = telling.about(pod, container=True)
+        unheeded = support.check(pod) if not record.told_support else ()
+        if unheeded:
+            self._use.recorder.warning(telling.about(pod), "NotHonoured", support.sentence(unheeded))
+        record.told_support = True
         for problem in prepared.problems:
             self._use.recorder.warning(about, problem.kind.value, problem.message)
         for login in prepared.login_problems:
