@@ -13,6 +13,7 @@ from bareboat.core import budget
 from bareboat.kube import client as clients
 from bareboat.kube import errors, objects, resources
 from bareboat.plumbing import clock as clocks
+from bareboat.plumbing import supervise
 
 log = structlog.get_logger()
 
@@ -71,6 +72,12 @@ class Spending:
         except errors.NotFound:
             self.restored.set()
             return
+        except errors.Forbidden as refused:
+            raise supervise.Fatal(
+                f"a cap on total dollars is set, but what was spent before can't be read ({refused}); grant get, patch "
+                f"and create on ConfigMap {self._namespace}/{self._name} or take the cap away",
+                exit_code=2,
+            ) from refused
         try:
             sums = msgspec.json.decode(kept.data.get(KEY, "{}"), type=dict[str, float])
         except msgspec.DecodeError as wrong:
