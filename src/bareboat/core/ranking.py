@@ -4,6 +4,7 @@ Pure. The order is total and repeatable: score, then price, then cloud and id. S
 (a box let whole or in parts): `machine_count` counts boxes, and whoever takes an offer says which machines are out.
 """
 
+import dataclasses
 import heapq
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -124,6 +125,9 @@ def rank(
 ) -> Ranking:
     """Everything that passes, best first; with `top`, only the best so many (counts and advice still tell of all)."""
     rules, weights, now = rules or criteria.Criteria(), weights or scoring.Weights(), situation or matching.Situation()
+    if not wanted.gpu_count and weights.points()[1] < 100:
+        # What a GPU can do is worth nothing to a workload that asks for none.
+        weights = dataclasses.replace(weights, performance=0.0)
     in_force = matching.limits(wanted, rules, now)
     broken = [limit.fails(several) for limit in in_force]
     masks = _masks(len(several), broken)

@@ -168,3 +168,13 @@ def test_latency_over_the_limit_is_a_near_miss_with_its_figure() -> None:
     measured = matching.Situation(latencies_ms={"198.51.100.7": 83.2})
     made = ranking.rank([offering.GOOD], needs.Needs(), situation=measured)
     assert [str(miss) for miss in made.misses] == ["1 more if latency were 83.2 ms"]
+
+
+def test_a_workload_without_a_gpu_pays_nothing_for_the_speed_of_one() -> None:
+    small = offering.an_offer(id="1", usd_per_hour=0.06, performance=8.0)
+    mighty = offering.an_offer(id="2", usd_per_hour=0.12, performance=200.0)
+    order = {
+        count: [found.offer.id for found in ranking.rank([mighty, small], needs.Needs(gpu_count=count)).ranked]
+        for count in (0, 1)
+    }
+    assert order == {0: ["1", "2"], 1: ["2", "1"]}
