@@ -33,10 +33,8 @@ async def restarted_with(world: nodes.Installation, **annotations: str | None) -
 
 @pytest.mark.parametrize("label", STRANGERS.values(), ids=STRANGERS.keys())
 @pytest.mark.parametrize("own_lives", [True, False], ids=["own lives", "own is gone"])
-@pytest.mark.parametrize("deleted", [True, False], ids=["deleted", "kept"])
-async def test_an_instance_id_of_somebody_else_is_never_ended(
-    label: str | None, own_lives: bool, deleted: bool
-) -> None:
+@pytest.mark.parametrize("fate", ["kept", "deleted", "deleted while the node is down"])
+async def test_an_instance_id_of_somebody_else_is_never_ended(label: str | None, own_lives: bool, fate: str) -> None:
     async with nodes.installation() as world:
         stranger = world.cloud.rent_by_hand(label)
         world.api.create(fake_pods.manifest("victim", nodeName="another-node"))
@@ -48,9 +46,14 @@ async def test_an_instance_id_of_somebody_else_is_never_ended(
         own = world.cloud.alive_for(uid)[0]
         if not own_lives:
             world.cloud.end_by_hand(own.id)
-        await restarted_with(world, instance=f"vast/{stranger.id}")
+        await world.kill()
+        world.api.annotate("a", instance=f"vast/{stranger.id}")
+        deleted = fate != "kept"
+        if deleted and fate != "deleted":
+            world.api.delete_by_user("a")
+        world.start()
         await world.run(30)
-        if deleted:
+        if fate == "deleted":
             world.api.delete_by_user("a")
         await world.run(300)
         assert stranger.bills
@@ -182,9 +185,12 @@ async def test_the_visibility_window_counts_from_the_crash_not_from_the_mark() -
     """A rent call can wait for its turn for long after its mark was written."""
     async with nodes.installation() as world:
         world.cloud.read_lag_s = 15.0
+        for_rent, world.cloud.on_offer = world.cloud.on_offer, []
         world.start()
         uid = world.api.create(fake_pods.manifest("a"))
-        assert await world.run(30, until=lambda: world.cloud.calls["rent"] == 1)
+        await world.run(100)
+        world.cloud.on_offer = for_rent
+        assert await world.run(300, until=lambda: world.cloud.calls["rent"] == 1)
         box = world.cloud.alive_for(uid)[0]
         await world.kill()
         world.api.annotate("a", instance=None, attempted_at="2026-09-21T00:00:00Z")
