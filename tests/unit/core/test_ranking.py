@@ -47,7 +47,7 @@ def test_what_is_ranked_is_exactly_what_breaks_no_limit(
     assert made.rejected == counts
     assert made.seen == len(several)
     for found in made.ranked:
-        assert found.usd_per_hour == found.offer.price(wanted.disk_gib, wanted.pricing)
+        assert found.usd_per_hour == pytest.approx(found.offer.price(wanted.disk_gib, wanted.pricing))
 
 
 @given(offering.some_offers, st.integers(1, 30), st.randoms(use_true_random=False))
