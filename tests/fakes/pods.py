@@ -106,7 +106,7 @@ class FakeApi:
             raise errors.OtherObject("PATCH", path, 422, "Invalid", "metadata.uid: field is immutable")
         pod = json.loads(json.dumps(self.pods[key]))
         _merge(pod["metadata"].setdefault("annotations", {}), told["metadata"].get("annotations", {}))
-        conditions = _by_type(pod["status"].get("conditions", []), told["status"].pop("conditions", []))
+        conditions = merged_conditions(pod["status"].get("conditions", []), told["status"].pop("conditions", []))
         _merge(pod["status"], told["status"])
         pod["status"]["conditions"] = conditions
         self.writes += 1
@@ -215,7 +215,7 @@ def _merge(into: Json, told: Json) -> None:
             into[name] = value
 
 
-def _by_type(standing: list[Json], told: list[Json]) -> list[Json]:
+def merged_conditions(standing: list[Json], told: list[Json]) -> list[Json]:
     merged = {each["type"]: dict(each) for each in standing}
     for each in told:
         _merge(merged.setdefault(each["type"], {}), each)

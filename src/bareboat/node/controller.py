@@ -90,9 +90,8 @@ class Pods:
     def _count(self, record: records.Record) -> None:
         if record.renting is not records.Renting.NONE:
             since_s = record.attempted_s if record.instance_id else self._use.clock.now_s()
-            self._use.broker.ledger.restore(
-                record.uid, record.key[0], record.usd_per_hour, since_s, spent_usd=record.spent_usd
-            )
+            # What its earlier attempts cost stands with what has ended (`spending`), not in its annotation.
+            self._use.broker.ledger.restore(record.uid, record.key[0], record.usd_per_hour, since_s)
 
     def listed(self) -> None:
         """A complete listing is there: pods that waited for the first can go on; what can't be paid any more ends."""

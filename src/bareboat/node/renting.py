@@ -93,9 +93,7 @@ class Renting:
         record.cloud = instance.cloud
         record.machine_id = instance.machine_id or record.machine_id
         price = record.usd_per_hour if instance.usd_per_hour is None else instance.usd_per_hour
-        self._use.broker.ledger.restore(
-            record.uid, record.key[0], price, self._use.clock.now_s(), spent_usd=record.spent_usd
-        )
+        self._use.broker.ledger.restore(record.uid, record.key[0], price, self._use.clock.now_s())
         log.info("instance.adopted", pod="/".join(record.key), cloud=instance.cloud, id=instance.id)
 
     def nothing_bought(self, record: records.Record) -> None:
