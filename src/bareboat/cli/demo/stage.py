@@ -89,9 +89,8 @@ class Stage:
         """Raises `Failed`, `processes.ComponentDied` or one of `controlplane.START_ERRORS`."""
         with sandbox_command.progress() as on_progress:
             await binaries.ensure(self._settings, on_progress)
-        vast = self._run(
-            "vast", "simulate", "vast", f"--speed={self._speed:g}", "--profile=none", "--no-churn", "--json"
-        )
+        quiet = ("--profile=none", "--no-churn", "--no-rate-limits")
+        vast = self._run("vast", "simulate", "vast", f"--speed={self._speed:g}", *quiet, "--json")
         with self._teller.waiting("Starting a Kubernetes control plane, about 10 s …"), _Watch() as watch:
             await self._control.start()
         self._teller.part(f"Kubernetes {programs.KUBERNETES_VERSION}", "API server, scheduler, controllers", watch.s)

@@ -15,7 +15,7 @@ from bareboat.workload import status as statuses
 
 OFFERS_SHOWN = 5
 COMMAND_LIMIT_S = 30.0
-FOLLOW_S = 20.0
+FOLLOW_S, OWN_FOLLOW_S = 15.0, 45.0
 END_LIMIT_S = 15.0
 DELETE_LIMIT_S = 60.0
 POLL_S = 0.25
@@ -88,15 +88,16 @@ class Story:
     async def _life(self) -> None:
         self._teller.act("The scheduler places it, the node rents")
         if await self._command("kubectl", "apply", "-f", str(self._file)) != 0:
-            raise Refused(f"kubectl does not take {self._file_told}; what it says of it stands above")
+            raise Refused(f"kubectl does not take {self._file_told}; its reason stands above")
         watch = [*watching.EVENTS, *self._namespace]
-        self._teller.command(shlex.join(watch))
+        self._teller.command(_typed(watch))
         async with watching.Events(self._teller).watched(self._on, watch) as events:
             events.show()
             found = await self._settled()
             events.hold()
             ran = [pod for pod in found if pod.status.phase != statuses.PENDING]
             if ran:
+                await self._command("kubectl", "get", "pods", *self._namespace)
                 self._teller.act("What it says")
                 await self._logs(ran)
                 events.show()
@@ -121,7 +122,8 @@ class Story:
         self._teller.line(f"  kubectl logs {name}{where}")
         self._teller.say("Ask the simulated cloud:")
         cloud = self._on.cloud
-        self._teller.line(f"  export VAST_URL={cloud['url']} VAST_API_KEY={cloud['api_key']}")
+        account = f"VAST_URL={cloud['url']} VAST_API_KEY={cloud['api_key']}"
+        self._teller.line(f"  export {account} VAST_LATENCY_CHECK_ENABLED=false")
         self._teller.line("  bareboat offers --gpu 'RTX 3090' --max-price 0.30")
         self._teller.line(f"  curl -s {cloud['control_url']}ledger")
         self._teller.say("What node and cloud log:")
@@ -180,9 +182,10 @@ class Story:
 
     async def _logs(self, ran: Sequence[pods.Pod]) -> None:
         first, *others = ran[:PODS_SHOWN]
-        code = await self._command("kubectl", "logs", "-f", first.metadata.name, *self._namespace, limit_s=FOLLOW_S)
+        limit_s = OWN_FOLLOW_S if self._plan.manifest is None else FOLLOW_S
+        code = await self._command("kubectl", "logs", "-f", first.metadata.name, *self._namespace, limit_s=limit_s)
         if code is None:
-            self._teller.say(f"({first.metadata.name} goes on; the demo has followed it for {FOLLOW_S:.0f} s)")
+            self._teller.say(f"({first.metadata.name} goes on; the demo has followed it for {limit_s:.0f} s)")
         else:
             await self._within(END_LIMIT_S, lambda: self._is_over(first.key))
         for other in others:
@@ -215,8 +218,13 @@ class Story:
 
     async def _command(self, *words: str, limit_s: float = COMMAND_LIMIT_S) -> int | None:
         """Shown as it would be typed, run, its output shown as it comes."""
-        self._teller.command(shlex.join(self._file_told if word == str(self._file) else word for word in words))
+        self._teller.command(_typed([self._file_told if word == str(self._file) else word for word in words]))
         return await self._on.run(words, self._teller.output, limit_s=limit_s)
+
+
+def _typed(words: Sequence[str]) -> str:
+    """As a person would type it; shells leave a `!` before a `=` alone."""
+    return " ".join(word if "'" not in word and "!=" in word else shlex.quote(word) for word in words)
 
 
 def _rented_s(instance: dict[str, Any], now_s: float) -> float:

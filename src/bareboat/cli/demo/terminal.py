@@ -56,7 +56,7 @@ class Teller:
         self.out.print(rich.text.Text(sentence, style="bold green"))
 
     def bad(self, sentence: str) -> None:
-        self.out.print(rich.text.Text(sentence, style="bold red"), soft_wrap=True)
+        self.out.print(rich.text.Text(sentence, style="bold red"))
 
     def error(self, sentence: str) -> None:
         self.err.print(rich.text.Text(f"bareboat demo: {sentence}"), soft_wrap=True)
@@ -79,7 +79,7 @@ class Teller:
             return
         seen, kind, reason, thing, message = words
         of_kind = (f"{kind:<8}", "yellow" if kind == "Warning" else "")
-        self.out.print(rich.text.Text.assemble((f"{seen:<5}", "dim"), of_kind, (f"{reason:<17}", "bold"), thing))
+        self.out.print(rich.text.Text.assemble((f"{seen:<5}", "dim"), of_kind, (f"{reason:<17} ", "bold"), thing))
         for below in textwrap.wrap(message, max(20, self.out.width - 5)):
             self.out.print(rich.text.Text(f"     {below}"), soft_wrap=True)
 
