@@ -36,8 +36,8 @@ QUICK = {
     "BAREBOAT_GUARD_AGE_S": "3",
     "VAST_RATE_LIMIT": "off",
     "VAST_VISIBILITY_WINDOW_S": "4",
-    "VAST_TIMEOUT_S": "3",
-    "VAST_PATIENCE_S": "6",
+    "VAST_TIMEOUT_S": "2",
+    "VAST_PATIENCE_S": "5",
     "VAST_LATENCY_CHECK_ENABLED": "false",
 }
 """The node's clock is real time while the simulated cloud's runs many times faster, and so may the node's patience."""
