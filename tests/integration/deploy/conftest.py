@@ -16,12 +16,15 @@ from bareboat.sandbox import controlplane, kubeconfigs
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
+EXAMPLES = [f"--filename={DEPLOY / 'examples' / name}" for name in ("gpu-pod.yaml", "june-gpu-services.yaml")]
+TOTAL_CAPS = DEPLOY / "examples" / "total-caps-rights.yaml"
 NODE = "vast-gpu-node-na-1"
 Json = dict[str, Any]
 
 
-def manifests() -> list[Json]:
-    return [each for path in sorted(DEPLOY.glob("*.yaml")) for each in yaml.safe_load_all(path.read_text())]
+def manifests(*paths: Path) -> list[Json]:
+    """Of these files, else of deploy/."""
+    return [each for path in paths or sorted(DEPLOY.glob("*.yaml")) for each in yaml.safe_load_all(path.read_text())]
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Installation:
     node: stage.Node
     folder: Path
     settings: dict[str, str]
+    kubectl: str
     requests: list[recording.Request] = field(default_factory=list)
 
     def start_again(self, **settings: str) -> None:
@@ -45,10 +49,10 @@ class Installation:
         return [str(each) for each in self.requests if each.status in (401, 403)]
 
 
-def make_deploy(kubectl: str, home: Path, api_key: str = "") -> None:
-    """The Makefile's own target, with the image of a registry that nobody has."""
+def make(*arguments: str, kubectl: str, home: Path, api_key: str = "") -> str:
+    """The Makefile's own targets, on this control plane; what they print."""
     done = subprocess.run(
-        ["make", "deploy", f"KUBECTL={kubectl}", "REGISTRY=registry.example.com", "WAIT=no"],
+        ["make", *arguments, f"KUBECTL={kubectl}", "REGISTRY=registry.example.com", "WAIT=no"],
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(home), "VAST_API_KEY": api_key},
         capture_output=True,
@@ -57,6 +61,7 @@ def make_deploy(kubectl: str, home: Path, api_key: str = "") -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def environment(cluster: stage.Cluster) -> dict[str, str]:
@@ -92,8 +97,8 @@ def deployed(sandbox: controlplane.ControlPlane, tmp_path: Path) -> Iterator[Ins
         recording.recorded(sandbox) as (url, requests),
     ):
         try:
-            make_deploy(kubectl, tmp_path, vast.key)
-            make_deploy(kubectl, tmp_path)
+            make("deploy", kubectl=kubectl, home=tmp_path, api_key=vast.key)
+            make("deploy", kubectl=kubectl, home=tmp_path)
             token = cluster.kubectl("-n", "kube-system", "create", "token", "virtual-kubelet-vast").strip()
             kubeconfig = tmp_path / "service-account.kubeconfig"
             kubeconfigs.for_token(kubeconfig, url=url, authority_path=sandbox.authority_path, token=token, name="test")
@@ -106,16 +111,16 @@ def deployed(sandbox: controlplane.ControlPlane, tmp_path: Path) -> Iterator[Ins
                 "VAST_LATENCY_CHECK_ENABLED": "false",
             }
             node = stage.Node(cluster, NODE, tmp_path / "node.log", settings)
-            installation = Installation(cluster, vast, node, tmp_path, settings, requests)
+            installation = Installation(cluster, vast, node, tmp_path, settings, kubectl, requests)
             try:
                 yield installation
             finally:
                 _take_down(installation)
         finally:
-            subprocess.run(
-                [*kubectl.split(), "delete", "-f", str(DEPLOY), "--ignore-not-found", "--wait=false"], check=True
-            )
-            cluster.kubectl("delete", "-f", str(DEPLOY / "examples"), "--ignore-not-found", "--wait=false")
+            for path in (DEPLOY, TOTAL_CAPS):
+                command = [*kubectl.split(), "delete", "-f", str(path), "--ignore-not-found", "--wait=false"]
+                subprocess.run(command, check=True)
+            cluster.kubectl("delete", *EXAMPLES, "--ignore-not-found", "--wait=false")
             cluster.close()
 
 
