@@ -13,7 +13,7 @@ import yaml
 from bareboat.cli import offers
 from bareboat.cli.demo import stage, story, terminal
 from bareboat.kube import errors as kube_errors
-from bareboat.sandbox import controlplane
+from bareboat.sandbox import controlplane, processes
 from bareboat.simulation import clock
 
 DEFAULT_SPEED = 20.0
@@ -71,6 +71,8 @@ async def _perform(teller: terminal.Teller, plan: story.Plan) -> int:
             loop.add_signal_handler(number, _hear, number, received, show, work)
         try:
             code = await work
+        except processes.ComponentDied as death:
+            raise stage.Failed(f"{death}\nThe logs stay in {on.folder} until the next demo.") from None
         except asyncio.CancelledError:
             if not received:
                 raise

@@ -45,6 +45,7 @@ NODE_SETTINGS = {
 """The node lives in real time while the simulated cloud's clock runs many times faster."""
 _NOT_OURS = re.compile(r"(BAREBOAT_(?!SANDBOX_)|VAST_|VKUBELET_|APISERVER_|KUBE|NODENAME$|POD_IP$).*")
 START_TIMEOUT_S = 60.0
+ASK_TIMEOUT_S = 10.0
 GENTLE_END_S = 8.0
 POLL_S = 0.1
 WATCH_S = 0.5
@@ -90,22 +91,25 @@ class Stage:
         with sandbox_command.progress() as on_progress:
             await binaries.ensure(self._settings, on_progress)
         quiet = ("--profile=none", "--no-churn", "--no-rate-limits")
-        vast = self._run("vast", "simulate", "vast", f"--speed={self._speed:g}", *quiet, "--json")
+        vast = self._run("simulate vast", f"--speed={self._speed:g}", *quiet, "--json")
         with self._teller.waiting("Starting a Kubernetes control plane, about 10 s …"), _Watch() as watch:
             await self._control.start()
         self._teller.part(f"Kubernetes {programs.KUBERNETES_VERSION}", "API server, scheduler, controllers", watch.s)
         with self._teller.waiting("Starting the simulated Vast.ai …"), _Watch() as watch:
             self.cloud = await self._until(functools.partial(_announced, vast), "the simulated Vast.ai serves")
-            self._http = await self._clients.enter_async_context(aiohttp.ClientSession())
+            limits = aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)
+            self._http = await self._clients.enter_async_context(aiohttp.ClientSession(timeout=limits))
             offers = len((await self._ask("world"))["offers"])
         pace = "right" if self._speed == 1 else f"{self._speed:g} times as fast"
         self._teller.part("Simulated Vast.ai", f"{offers} offers; its clock runs {pace}", watch.s)
+        for loss in self.cloud["losses"]:
+            self._teller.note(loss)
         self.environment = self._environment()
         self._client = await self._clients.enter_async_context(
             clients.Client(configs.load(self._control.kubeconfig_path), timeout_s=10)
         )
         with self._teller.waiting("Starting the node …"), _Watch() as watch:
-            self._run("node", "node", "--address=127.0.0.1", "--kubelet-port=0")
+            self._run("node", "--address=127.0.0.1", "--kubelet-port=0")
             await self._until(self._node_is_ready, "the node is Ready")
         self._teller.part("bareboat node", f"{NODE_NAME} is Ready", watch.s)
 
@@ -179,11 +183,13 @@ class Stage:
 
     # -- how
 
-    def _run(self, name: str, *words: str) -> processes.Component:
+    def _run(self, command: str, *flags: str) -> processes.Component:
+        name = f"bareboat {command}"
         component = processes.Component(
             name,
-            [sys.executable, "-m", "bareboat", *words],
+            [sys.executable, "-m", *name.split(), *flags],
             folder=self.folder,
+            log_path=self.folder / f"{command.split()[-1]}.log",
             environment=self.environment or _clean_environment(),
         )
         self._components.append(component)
@@ -226,11 +232,12 @@ class Stage:
             await asyncio.sleep(POLL_S)
 
     async def _ask(self, what: str) -> dict[str, Any]:
-        async with self._http.get(
-            f"{self.cloud['control_url']}{what}", timeout=aiohttp.ClientTimeout(total=10)
-        ) as response:
-            answer: dict[str, Any] = await response.json()
-            return answer
+        try:
+            async with self._http.get(f"{self.cloud['control_url']}{what}") as response:
+                answer: dict[str, Any] = await response.json()
+                return answer
+        except (aiohttp.ClientError, TimeoutError) as trouble:
+            raise Failed(f"the simulated Vast.ai does not answer: {trouble!r}") from trouble
 
 
 @dataclasses.dataclass

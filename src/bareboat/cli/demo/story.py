@@ -156,7 +156,7 @@ class Story:
         if self._plan.manifest is None and not self._plan.keep:
             self._teller.say("  bareboat demo --keep        leaves it up to look around in")
             self._teller.say("  bareboat demo --pod FILE    runs a manifest of your own")
-            self._teller.say("With VAST_API_KEY of an account, `bareboat node` does the same on the real Vast.ai.")
+            self._teller.say("With a VAST_API_KEY, `bareboat node` does the same on the real Vast.ai.")
 
     # -- how
 

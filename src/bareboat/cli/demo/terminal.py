@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import rich.console
 import rich.text
 
-READING_S = 1.5
+READING_S = 2.5
 _NAMED_WIDTH = 22
 
 
@@ -51,6 +51,9 @@ class Teller:
         took = f" ({took_s:.1f} s)" if took_s >= 0.1 else ""
         name = name.ljust(_NAMED_WIDTH)
         self.out.print(rich.text.Text.assemble(("✓ ", "green"), (name, "bold"), what, (took, "dim")))
+
+    def note(self, remark: str) -> None:
+        self.out.print(rich.text.Text(f"  note: {remark}", style="dim"))
 
     def good(self, sentence: str) -> None:
         self.out.print(rich.text.Text(sentence, style="bold green"))

@@ -61,7 +61,7 @@ class Patience:
 
     UNMADE_S = 15.0
     UNSCHEDULED_S = 3.0
-    UNRENTED_S = 9.0
+    UNRENTED_S = 7.0
 
     def __init__(self, speed: float) -> None:
         self.all_s = 60.0 + 900.0 / speed
