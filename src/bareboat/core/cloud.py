@@ -5,8 +5,8 @@ Kubernetes. Errors are those of `core.errors`, named by what the caller does nex
 `CloudDown` and `Throttled` can come from every method.
 """
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from bareboat.core import instances as instances_
 from bareboat.core import labels, launches, needs, offers
@@ -97,4 +97,26 @@ class HasTemplates(Protocol):
 
     async def templates(self, name: str) -> Sequence[tuple[str, str]]:
         """(id, content hash) of each template of exactly this name that the account owns or sees, newest first."""
+        ...
+
+
+@runtime_checkable
+class RentsFromTemplates(Protocol):
+    """The cloud keeps launch templates, searches by queries of its own, and labels as the caller likes: what a front
+    door with a label and a query language of its own needs. Errors are those of the seam's methods of like names."""
+
+    async def templates_named(self, name: str) -> Sequence[launches.Template]:
+        """Each template of exactly this name that the account owns or sees, newest first. One or two calls."""
+        ...
+
+    async def matching(self, query: Mapping[str, Any]) -> Sequence[offers.Offer]:
+        """Offers for a query in the cloud's own words, in the cloud's order. One call."""
+        ...
+
+    async def rent_labelled(self, offer: offers.Offer, launch: launches.Launch, label: str) -> instances_.Instance:
+        """As `rent`, with a label of the caller's form."""
+        ...
+
+    async def labelled(self, label: str) -> Sequence[instances_.Instance]:
+        """As `marked`, for a label of the caller's form."""
         ...

@@ -52,7 +52,7 @@ class Instance:
     public number.
 
     `exit_code` is None where the cloud gives none. `label` is the cloud's label or name as it stands; `mark` is ours if
-    the label is one.
+    the label is one. `tags` are the variables `BAREBOAT_…` of its environment, where the cloud shows them.
     """
 
     cloud: str
@@ -73,6 +73,7 @@ class Instance:
     exit_code: int | None = None
     image: str | None = None
     template: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict, repr=False)
     raw: Any = field(default=None, compare=False, repr=False)
 
     @property

@@ -23,10 +23,26 @@ class RegistryLogin:
 
 
 @dataclass(frozen=True, slots=True)
+class Template:
+    """A launch that the cloud keeps. `hash` stands for its content and changes with it; `id` stays. `own`: whether the
+    account made it; None when the cloud doesn't tell. `disk_gib` is what an instance gets that asks for none."""
+
+    id: str
+    hash: str
+    name: str
+    own: bool | None = None
+    created_s: float | None = None
+    image: str | None = None
+    ports: tuple[Port, ...] = ()
+    disk_gib: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """`command` overrides the image's ENTRYPOINT when it is not None, `args` its CMD, as in a container spec.
 
-    `env` is complete: references are resolved. `bid_usd_per_hour` is set exactly for spot pricing.
+    `env` is complete: references are resolved. `bid_usd_per_hour` is set exactly for spot pricing. A launch from a
+    `template` (its hash) leaves to that what is empty here, the disk of 0 too.
     """
 
     image: str

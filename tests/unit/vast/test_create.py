@@ -83,6 +83,7 @@ def test_a_template_fills_in_what_the_launch_leaves_out() -> None:
     assert body["template_hash_id"] == "f" * 32
     assert not {"image", "runtype", "onstart", "args"} & body.keys()
     assert _body(image="", template="f" * 32, args=("x",))["runtype"] == "args"
+    assert "disk" not in _body(image="", template="f" * 32, disk_gib=0) and _body(disk_gib=0)["disk"] == 8
 
 
 SECRET = "p4ss w0rd"

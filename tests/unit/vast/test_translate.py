@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies
 
 from bareboat.clouds.vast import regions, translate, wire
-from bareboat.core import instances
+from bareboat.core import instances, launches
 from bareboat.core.instances import Fault, State
 
 ASK: dict[str, Any] = {
@@ -331,3 +331,28 @@ def test_a_figure_that_is_no_number_is_unknown(odd: Any) -> None:
     assert offer is not None
     assert (offer.reliability, offer.gpu_memory_gib, offer.ports) == (0.5, None, None)
     assert translate.offer(_ask(dph_base=odd, dph_total=odd)) is None
+
+
+def test_our_own_variables_are_told_as_tags_and_nothing_else_of_the_environment() -> None:
+    pairs = [["TOKEN", "secret"], ["BAREBOAT_MARK", "bareboat/c/u/1"], ["-p 80:80", "1"], "odd"]
+    for shape in (pairs, {"TOKEN": "secret", "BAREBOAT_MARK": "bareboat/c/u/1"}):
+        assert translate.instance(_rental(extra_env=shape)).tags == {"BAREBOAT_MARK": "bareboat/c/u/1"}
+    assert translate.instance(_rental(extra_env="odd")).tags == {}
+
+
+def test_a_template_is_told_with_its_ports_and_whose_it_is() -> None:
+    record = wire.Template(
+        id=7,
+        hash_id="a" * 32,
+        name="web",
+        creator_id=5,
+        image="me/web",
+        tag="1",
+        env="-e A=b -p 8000:8001 -p 53:53/udp",
+    )
+    told = translate.template(record, 5)
+    assert (told.own, told.image, told.hash) == (True, "me/web:1", "a" * 32)
+    assert told.ports == (launches.Port(8001), launches.Port(53, "UDP"))
+    assert translate.template(record, 6).own is False
+    record.private = True
+    assert translate.template(record, None).own is True

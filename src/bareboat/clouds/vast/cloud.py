@@ -1,6 +1,7 @@
 """Vast.ai behind the seam of `core.cloud`, whose docstrings are the contract: which calls, in which order, and how the
 answers are put together. Bytes are `api`'s, shapes `wire`'s, meaning `translate`'s and `failures`'."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -48,12 +49,16 @@ class VastCloud:
 
     async def matching(self, query: Mapping[str, Any]) -> Sequence[offers.Offer]:
         """Offers for a query in Vast's own words (`query.parse`): what `Needs` can't say. One call, at most 64 offers
-        unless the query's limit is obeyed. Not part of the seam."""
+        unless the query's limit is obeyed."""
         return list((await self._offers(dict(query), 1)).values())
 
     async def rent(self, offer: offers.Offer, launch: launches.Launch, mark: labels.Mark) -> instances_.Instance:
         """One `PUT /asks/{id}/`. `CloudDown` means here that no connection came about, so nothing was sent."""
-        body = create.body(launch, mark)
+        return await self.rent_labelled(offer, launch, str(mark))
+
+    async def rent_labelled(self, offer: offers.Offer, launch: launches.Launch, label: str) -> instances_.Instance:
+        """The same, with a label of the caller's form."""
+        body = create.body(launch, label)
         if not offer.id.isdigit():
             raise errors.OfferGone(self.name, f"{offer.id!r} is no offer of Vast")
         try:
@@ -74,7 +79,7 @@ class VastCloud:
             raise errors.OutcomeUnknown(self.name, f"the rent call was answered with {error}") from None
         if bought is None:
             raise errors.OutcomeUnknown(self.name, "the rent call was answered without the number of an instance")
-        return self._bought(str(bought), offer, launch, mark)
+        return self._bought(str(bought), offer, launch, label)
 
     async def instances(self) -> instances_.Listing:
         """One call for each 25 instances, at most about one a second; read again when pages and count disagree."""
@@ -104,6 +109,10 @@ class VastCloud:
         """One call: the list, filtered by label."""
         found = await self._lists.where({"label": {"eq": str(mark)}})
         return [each for each in found if each.mark == mark]
+
+    async def labelled(self, label: str) -> Sequence[instances_.Instance]:
+        """One call: the list, filtered by label."""
+        return [each for each in await self._lists.where({"label": {"eq": label}}) if each.label == label]
 
     async def destroy(self, instance_id: str) -> None:
         """One `DELETE`, repeated when it was throttled or lost."""
@@ -143,15 +152,30 @@ class VastCloud:
 
     async def templates(self, name: str) -> Sequence[tuple[str, str]]:
         """One call. The name goes as JSON: Vast's query language would turn its underscores into spaces."""
-        query: dict[str, Any] = {"select_cols": ["*"], "select_filters": {"name": {"eq": name}}}
-        body = await self._api.read(routes.TEMPLATES, query=query)
-        found = self._understood(lambda: wire.records(wire.decode(body, wire.TemplatesFound).templates, wire.Template))
-        ours = [each for each in found if each.name == name and each.hash_id]
-        ours.sort(key=lambda each: (each.created_at or 0.0, each.id or 0), reverse=True)
-        return [(str(each.id), str(each.hash_id)) for each in ours]
+        return [(str(each.id), str(each.hash_id)) for each in await self._templates(name)]
+
+    async def templates_named(self, name: str) -> Sequence[launches.Template]:
+        """Two calls at once: the templates, and who we are. A key that may not tell who we are is no hindrance."""
+        found, user = await asyncio.gather(self._templates(name), self._user_id())
+        return [translate.template(each, user) for each in found]
 
     async def close(self) -> None:
         await self._api.close()
+
+    async def _templates(self, name: str) -> list[wire.Template]:
+        query: dict[str, Any] = {"select_cols": ["*"], "select_filters": {"name": {"eq": name}}}
+        body = await self._api.read(routes.TEMPLATES, query=query)
+        found = self._understood(lambda: wire.records(wire.decode(body, wire.TemplatesFound).templates, wire.Template))
+        named = [each for each in found if each.name == name and each.hash_id]
+        named.sort(key=lambda each: (each.created_at or 0.0, each.id or 0), reverse=True)
+        return named
+
+    async def _user_id(self) -> int | None:
+        try:
+            body = await self._api.read(routes.USER)
+        except errors.CredentialsRefused:
+            return None
+        return self._understood(lambda: wire.decode(body, wire.User)).id
 
     async def _offers(self, query: dict[str, Any], pages: int) -> dict[str, offers.Offer]:
         found: dict[str, offers.Offer] = {}
@@ -173,7 +197,7 @@ class VastCloud:
             raise errors.CloudDown(self.name, f"answered what makes no sense: {error}") from None
 
     def _bought(
-        self, instance_id: str, offer: offers.Offer, launch: launches.Launch, mark: labels.Mark
+        self, instance_id: str, offer: offers.Offer, launch: launches.Launch, label: str
     ) -> instances_.Instance:
         disk_gib = max(create.MIN_DISK_GB, launch.disk_gib)
         price = offer.price(disk_gib)
@@ -183,7 +207,7 @@ class VastCloud:
             cloud=self.name,
             id=instance_id,
             state=instances_.State.PROVISIONING,
-            label=str(mark),
+            label=label,
             machine_id=offer.machine_id,
             host_id=offer.host_id,
             gpu_name=offer.gpu_name,
@@ -193,4 +217,5 @@ class VastCloud:
             started_s=self._clock.now_s(),
             image=launch.image or None,
             template=launch.template,
+            tags={name: value for name, value in launch.env.items() if name.startswith("BAREBOAT_")},
         )

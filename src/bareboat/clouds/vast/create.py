@@ -23,15 +23,14 @@ _PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:@%+,=-]+")
 _EXEC_REST = 'exec "$0" "$@"'
 
 
-def body(launch: launches.Launch, mark: labels.Mark) -> dict[str, Any]:
-    """The whole body. With a template, what the launch leaves out comes from there: image, mode, command."""
+def body(launch: launches.Launch, mark: labels.Mark | str) -> dict[str, Any]:
+    """The whole body. With a template, what the launch leaves out comes from there: image, mode, command, disk."""
     label = str(mark)
     if len(label) > MAX_LABEL_CHARS:
         raise _refused(f"the label {label!r} has {len(label)} characters; Vast takes {MAX_LABEL_CHARS}")
     told: dict[str, Any] = {
         "client_id": "me",
         "label": label,
-        "disk": max(MIN_DISK_GB, launch.disk_gib),
         "env": _env(launch),
         # Without it a launch that can't start is left behind stopped, and bills its disk.
         "cancel_unavail": True,
@@ -39,6 +38,8 @@ def body(launch: launches.Launch, mark: labels.Mark) -> dict[str, Any]:
     }
     if launch.template is not None:
         told["template_hash_id"] = launch.template
+    if launch.disk_gib > 0 or launch.template is None:
+        told["disk"] = max(MIN_DISK_GB, launch.disk_gib)
     if launch.image or launch.template is None:
         told["image"] = image(launch.image)
     command = _command(launch)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bareboat.clouds.vast import failures, regions, wire
-from bareboat.core import instances, offers
+from bareboat.core import instances, launches, offers
 
 CLOUD = failures.CLOUD
 _MIB_PER_GIB = 1024
@@ -23,6 +23,7 @@ _FAULTS: tuple[tuple[re.Pattern[str], instances.Fault], ...] = tuple(
 )
 # The daemon's word while there is no container yet; not an error of the workload.
 _NOT_YET = re.compile(r"No such container|logs/\S*: No such file or directory")
+_PORT_FLAG = re.compile(r"(?:^|\s)-p\s*(?:\d+:)?(\d+)(?:/(tcp|udp))?(?=\s|$)")
 _ERROR = re.compile(r"\bError\b")
 
 _STATES = {
@@ -89,6 +90,8 @@ def instance(rental: wire.Rental) -> instances.Instance:
     if rental.id is None:
         raise wire.Nonsense("an instance without an id")
     state, fault, message = state_of(rental)
+    tags = _tags(rental.extra_env)
+    rental.extra_env = None  # the workload's secrets are in it: nothing of them is kept
     return instances.Instance(
         cloud=CLOUD,
         id=str(rental.id),
@@ -108,6 +111,7 @@ def instance(rental: wire.Rental) -> instances.Instance:
         started_s=rental.start_date,
         image=rental.image_uuid,
         template=rental.template_hash_id,
+        tags=tags,
         raw=rental,
     )
 
@@ -154,6 +158,41 @@ def ports_of(told: Any) -> dict[tuple[int, str], int]:
         if number.isdigit() and public is not None:
             ports[int(number), (protocol or "tcp").upper()] = public
     return ports
+
+
+def template(record: wire.Template, user_id: int | None) -> launches.Template:
+    """`record` has an id and a hash. Without a `user_id`, what is private is taken for the account's own: others' is
+    not shown."""
+    tagged = f"{record.image}:{record.tag}" if record.image and record.tag else record.image
+    own = record.private if user_id is None or record.creator_id is None else record.creator_id == user_id
+    return launches.Template(
+        id=str(record.id),
+        hash=str(record.hash_id),
+        name=record.name or "",
+        own=own,
+        created_s=record.created_at,
+        image=tagged or None,
+        ports=_template_ports(record.env or ""),
+        disk_gib=record.recommended_disk_space or 0.0,
+    )
+
+
+def _template_ports(flags: str) -> tuple[launches.Port, ...]:
+    """The container's side of each `-p` of docker flags, in their order."""
+    found: dict[launches.Port, None] = {}
+    for number, protocol in _PORT_FLAG.findall(flags):
+        found[launches.Port(int(number), (protocol or "tcp").upper())] = None
+    return tuple(found)
+
+
+def _tags(extra_env: Any) -> dict[str, str]:
+    """Pairs, or an object: both have been seen."""
+    pairs = extra_env.items() if isinstance(extra_env, Mapping) else extra_env if isinstance(extra_env, list) else ()
+    return {
+        str(pair[0]): str(pair[1])
+        for pair in pairs
+        if isinstance(pair, list | tuple) and len(pair) == 2 and str(pair[0]).startswith("BAREBOAT_")
+    }
 
 
 def _public_port(bindings: Any) -> int | None:

@@ -57,7 +57,7 @@ class Ask(msgspec.Struct, gc=False):
 
 
 class Rental(msgspec.Struct):
-    """One instance. `ports` and `label` are kept as they came: both have been seen in several kinds."""
+    """One instance. `ports`, `label` and `extra_env` are kept as they came: they have been seen in several kinds."""
 
     id: int | None = None
     actual_status: str | None = None
@@ -80,6 +80,7 @@ class Rental(msgspec.Struct):
     start_date: Number | None = None
     image_uuid: str | None = None
     template_hash_id: str | None = None
+    extra_env: Any = None
 
 
 class Page(msgspec.Struct):
@@ -128,6 +129,12 @@ class Template(msgspec.Struct):
     hash_id: str | None = None
     name: str | None = None
     created_at: Number | None = None
+    creator_id: int | None = None
+    private: bool | None = None
+    image: str | None = None
+    tag: str | None = None
+    env: str | None = None
+    recommended_disk_space: Number | None = None
 
 
 class TemplatesFound(msgspec.Struct):
