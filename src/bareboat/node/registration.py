@@ -99,20 +99,26 @@ class Registration:
         standing = {each["type"]: each for each in node.status.conditions or ()}
         body = {"status": node_object.status(spec, health, standing, self._clock.now_s())}
         await self._client.patch(f"{path}/status", msgspec.json.encode(body), clients.Patch.STRATEGIC)
+        if await self._settle(path, spec, health):
+            self._note(spec, health)
+        return node
+
+    async def _settle(self, path: str, spec: node_object.Spec, health: node_object.Health) -> bool:
+        """Taints and labels, from a fresh read; False when somebody wrote in between: the next look tries again."""
+        node = await self._client.get(path, type=Node)
         foreign = node.spec.taints or []
         wanted = node_object.taints(spec, health, foreign)
         labels = node_object.labels(spec)
-        if sorted(map(str, foreign)) != sorted(map(str, wanted)) or any(
-            (node.metadata.labels or {}).get(name) != value for name, value in labels.items()
-        ):
-            # The resourceVersion keeps taints that others add in between.
-            pinned = {"resourceVersion": await self._version(path), "labels": labels}
+        standing = node.metadata.labels or {}
+        if sorted(map(str, foreign)) == sorted(map(str, wanted)) and labels.items() <= standing.items():
+            return True
+        # Pinned to what was read, so that taints which others add in between stay.
+        pinned = {"resourceVersion": node.metadata.resource_version, "labels": labels}
+        try:
             await self._client.patch(path, {"metadata": pinned, "spec": {"taints": wanted}}, clients.Patch.MERGE)
-        self._note(spec, health)
-        return node
-
-    async def _version(self, path: str) -> str:
-        return (await self._client.get(path, type=Node)).metadata.resource_version
+        except errors.Conflict:
+            return False
+        return True
 
     def _note(self, spec: node_object.Spec, health: node_object.Health) -> None:
         if self._written is not None and self._written[1].trouble != health.trouble:
