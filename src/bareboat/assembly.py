@@ -36,6 +36,8 @@ from bareboat.node import (
 )
 from bareboat.plumbing import clock as clocks
 from bareboat.plumbing import supervise
+from bareboat.provision import figures, provisioner
+from bareboat.provision import server as provision_server
 from bareboat.workload import pod as pods
 from bareboat.workload import selection, sources
 
@@ -106,6 +108,19 @@ async def node(
         recorder = events.Recorder(client, host=about.node_name, clock=clock)
         stack.push_async_callback(recorder.flush)
         yield await _Node(about, renting, config, clock, client, beat, recorder, opened, rules).build()
+
+
+@contextlib.asynccontextmanager
+async def provision(
+    about: settings_.Provision, config: configs.Config, *, clock: clocks.Clock | None = None
+) -> AsyncIterator[provision_server.Server]:
+    """`bareboat provision`, listening; says at once what would make requests fail."""
+    clock = clock or clocks.SystemClock()
+    async with clients.Client(config, connections=32, clock=clock) as client:
+        works = provisioner.Provisioner(client, about.namespace, clock, most_pods=about.max_pods or None)
+        async with provision_server.Server(about.server(), works, figures.Figures(client), clock) as serving:
+            await serving.tell_readiness()
+            yield serving
 
 
 class _Node:

@@ -16,6 +16,7 @@ import pydantic_settings
 
 from bareboat.core import budget
 from bareboat.node import decide, node_object
+from bareboat.provision import server as provision_server
 from bareboat.workload import needs, quantities
 
 _LABEL_NAME = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -164,6 +165,46 @@ class Renting(pydantic_settings.BaseSettings):
             start_timeout_s=self.start_timeout_s,
             unreachable_timeout_s=self.unreachable_timeout_s,
             visibility_window_s=visibility_window_s,
+        )
+
+
+class Provision(pydantic_settings.BaseSettings):
+    """The provisioning service: where it listens, where it works, whom it serves."""
+
+    model_config = pydantic_settings.SettingsConfigDict(
+        env_prefix="PROVISION_", populate_by_name=True, extra="ignore", validate_default=True
+    )
+
+    host: str = pydantic.Field("0.0.0.0", alias="HOST", min_length=1, description="Address to listen on.")
+    port: int = pydantic.Field(8088, alias="PORT", ge=0, le=65535, description="Port; 0 takes any free one.")
+    namespace: str = pydantic.Field(
+        "default",
+        alias="NAMESPACE",
+        pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+        description="Namespace of what is provisioned.",
+    )
+    token: pydantic.SecretStr = pydantic.Field(
+        pydantic.SecretStr(""), description="Bearer token that requests have to show; none if empty."
+    )
+    images: str = pydantic.Field(
+        "", description="Images that may be run, comma-separated, `*` for anything; all if empty: docker.io/me/*."
+    )
+    max_body_bytes: int = pydantic.Field(65_536, ge=1024, le=10_000_000, description="Longest body of a request.")
+    requests_per_minute: int = pydantic.Field(
+        600, ge=0, le=1_000_000, description="Requests that one client address may send; 0 for no limit."
+    )
+    max_pods: int = pydantic.Field(
+        0, ge=0, le=100_000, description="Clients in the namespace at the same time; 0 for no limit."
+    )
+
+    def server(self) -> provision_server.Settings:
+        return provision_server.Settings(
+            host=self.host,
+            port=self.port,
+            token=self.token.get_secret_value(),
+            images=tuple(part.strip() for part in self.images.split(",") if part.strip()),
+            max_body_bytes=self.max_body_bytes,
+            requests_per_minute=self.requests_per_minute or None,
         )
 
 

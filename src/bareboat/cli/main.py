@@ -12,6 +12,7 @@ COMMANDS = {
     "demo": ("demo", "A GPU pod from apply to ledger, on this machine, for nothing."),
     "node": ("node", "Run the virtual node: pods scheduled to it run on rented machines."),
     "offers": ("offers", "Show what could be rented now, best first, and what was left out."),
+    "provision": ("provision", "Serve HTTP: an image and an ssh key in, a Pod and a NodePort Service out."),
     "sandbox": ("sandbox", "A real Kubernetes control plane on this machine, without containers."),
     "simulate": ("simulate", "Simulated clouds: the real API, real processes, no money."),
 }
