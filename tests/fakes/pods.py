@@ -191,6 +191,7 @@ class FakeRecorder:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
+        self.written = 0
 
     def normal(self, _: events.Reference, reason: str, message: str) -> None:
         self.told.append((reason, message))

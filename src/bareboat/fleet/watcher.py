@@ -28,9 +28,9 @@ class Watcher:
     """The instances of one account. Those in `on_change` are called with the uid of each owner whose instances changed,
     those in `on_gone` with the id of each instance that is gone, those in `on_listing` after each complete listing.
 
-    `busy` says whether something is about to change (booting, ending): then a full listing is taken every `busy_s`.
-    Else each call costs a pause of `idle_s`: a listing of few pages, or a census with a full listing now and then. Ten
-    seconds keep to six calls a minute, however many instances there are.
+    `busy` says whether something is about to change (booting, ending): then it looks every `busy_s`. Else each call
+    costs a pause of `idle_s`, and ten seconds keep to six calls a minute however many instances there are. A look is a
+    full listing, or of many instances a census while little changes, with a full listing now and then.
     """
 
     def __init__(
@@ -183,24 +183,35 @@ class Watcher:
 
     async def _look(self) -> int:
         """How many calls it took."""
-        now_s = self._clock.monotonic_s()
         calls = 0
-        full_is_due = now_s >= self._listed_s + max(300.0, self._pages * 30.0)
-        if not (self.busy or full_is_due) and self._pages >= CENSUS_CALLS and isinstance(self.cloud, clouds.HasCensus):
+        if isinstance(self.cloud, clouds.HasCensus) and self._pages >= CENSUS_CALLS and self._census_will_do():
             census = await self.cloud.census()
             calls = CENSUS_CALLS
-            if self._apply_census(census):
+            if await self._apply_census(census):
                 return calls
         await self._list()
         return calls + self._pages
 
-    def _apply_census(self, census: instances.Census) -> bool:
+    def _census_will_do(self) -> bool:
+        """While little changes; what changed then is read one by one, and ends are proven by reads too."""
+        unsettled = sum(each.state not in instances.SETTLED for each in self._known.values())
+        full_is_due = self._clock.monotonic_s() >= self._listed_s + max(300.0, self._pages * 30.0)
+        return not full_is_due and unsettled <= PAGE and len(self._ending_s) <= CONFIRMATIONS
+
+    async def _apply_census(self, census: instances.Census) -> bool:
         """False when the census says that a full listing is due."""
         unsettled = {each.id for each in census.unsettled}
-        if census.total != len(self._known) + self._foreign:
+        moved = [
+            each.id for each in self._known.values() if each.state not in instances.SETTLED and each.id not in unsettled
+        ]
+        if census.total != len(self._known) + self._foreign or len(moved) > CONFIRMATIONS:
             return False
-        if any(each.state not in instances.SETTLED and each.id not in unsettled for each in self._known.values()):
-            return False
+        for instance_id in moved:
+            instance = await self.cloud.instance(instance_id)
+            if instance is None:
+                return False
+            self._rented_s.pop(instance_id, None)
+            self._put(instance)
         for each in census.unsettled:
             self._rented_s.pop(each.id, None)
             self._put(each)

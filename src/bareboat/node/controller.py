@@ -21,6 +21,8 @@ from bareboat.workload import status as statuses
 log = structlog.get_logger()
 
 STEPS_A_PASS = 8
+BREATH_S = 0.1
+"""After so many steps without a rest: no pod may keep a worker busy, whatever its cloud says."""
 SETTLE_S = 1.0
 UNPROVEN_S = 30.0
 
@@ -148,7 +150,7 @@ class Pods:
                 if self._worth_telling(action, record):
                     await self._report(uid, record)
                 return after_s
-        return 0.0
+        return BREATH_S
 
     def _worth_telling(self, action: decide.Action, record: records.Record) -> bool:
         """Right after a rent the next listing mostly says more than «rented»: that write is spared."""

@@ -203,10 +203,11 @@ def _booting(record: records.Record, instance: instances.Instance, now_s: float,
 
 
 def _failed(record: records.Record, instance: instances.Instance, now_s: float) -> Action:
+    told = instance.message or "the cloud says that it failed, and not why"
     if record.running_s is not None:
-        return lost(record, instance.message or "it failed", now_s)
+        return lost(record, told, now_s)
     if instance.fault is instances.Fault.CREATE_FAILED:
-        return GiveUp("CreateContainerError", instance.message, "Failed")
+        return GiveUp("CreateContainerError", told, "Failed")
     pull = instance.fault in (
         instances.Fault.IMAGE_NOT_FOUND,
         instances.Fault.IMAGE_UNAUTHORIZED,
@@ -214,8 +215,8 @@ def _failed(record: records.Record, instance: instances.Instance, now_s: float) 
     )
     if pull:
         # The image is at fault, not the machine.
-        return GiveUp("ErrImagePull", instance.message, "Failed", avoid_machine=False, pull_problem=True)
-    return GiveUp("RunContainerError", instance.message, "Failed")
+        return GiveUp("ErrImagePull", told, "Failed", avoid_machine=False, pull_problem=True)
+    return GiveUp("RunContainerError", told, "Failed")
 
 
 def _why_stopped(instance: instances.Instance) -> str:

@@ -118,7 +118,7 @@ class Endings:
             record.avoid.add(record.machine_id)
             self._use.broker.note(record.cloud, record.machine_id, good=False)
             self._use.broker.bans.ban_machine(record.cloud, record.machine_id, action.message, now_s)
-        record.ending_why = action.message
+        record.ending_why = action.message or action.reason  # empty would mean that it goes on
         record.not_before_s = now_s + pause_s
         reason = "ImagePullBackOff" if action.pull_problem and record.failures > 1 else action.reason
         record.waiting = pods.Waiting(reason, statuses.clip(action.message))

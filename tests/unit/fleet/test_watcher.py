@@ -289,3 +289,29 @@ async def test_while_something_boots_or_ends_it_looks_every_two_seconds(rig: Rig
     before = rig.cloud.calls["instances"]
     await rig.clock.advance(8)
     assert rig.cloud.calls["instances"] - before == 4
+
+
+async def test_one_that_boots_among_a_thousand_does_not_cost_a_full_list_each_time() -> None:
+    rig = Rig(clouds.CountingCloud)
+    for number in range(1000):
+        rig.rent(f"u{number}")
+    async with running(rig):
+        await rig.clock.advance(70)
+        rig.cloud.boot_s = 20.0
+        box = rig.rent("new")
+        rig.watcher.rented(await rig.read(box))
+        lists = rig.cloud.calls["instances"]
+        await rig.clock.advance(40)
+        assert rig.cloud.calls["instances"] - lists <= 1
+        seen = rig.watcher.get(box.id)
+        assert seen is not None and seen.state is instances_.State.RUNNING, "that it runs was read by itself"
+
+
+async def test_a_census_with_an_instance_too_few_ends_nobody() -> None:
+    rig = Rig(clouds.CountingCloud)
+    boxes = [rig.rent(f"u{number}") for number in range(100)]
+    async with running(rig):
+        await rig.clock.advance(70)
+        rig.cloud.hidden = {each.id for each in boxes[:50]}
+        await rig.clock.advance(300)
+        assert rig.gone == []

@@ -139,7 +139,7 @@ def test_a_failed_start_names_its_fault(fault: Fault | None, reason: str, avoids
     [
         (State.STOPPED, Fault.OUTBID, "somebody outbid it"),
         (State.STOPPED, None, "it was stopped by the cloud or by hand: no reason given"),
-        (State.FAILED, None, "it failed"),
+        (State.FAILED, None, "the cloud says that it failed, and not why"),
     ],
 )
 def test_what_ran_and_is_taken_away_is_lost_never_given_up(state: State, fault: Fault | None, told: str) -> None:

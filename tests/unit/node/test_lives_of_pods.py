@@ -149,6 +149,19 @@ async def test_an_image_that_can_not_be_pulled_is_tried_with_growing_pauses_on_a
         assert not world.pods.records[world.api.pod("a").metadata.uid].avoid, "the image is at fault, not the machine"
 
 
+async def test_a_machine_that_fails_without_a_word_is_given_back_once() -> None:
+    async with nodes.installation() as world:
+        world.cloud.boot_s = 60
+        world.start()
+        uid = world.api.create(fake_pods.manifest("a"))
+        assert await world.run(20, until=lambda: world.cloud.calls["rent"] == 1)
+        box = world.cloud.alive_for(uid)[0]
+        box.state = State.FAILED
+        assert await world.run(30, until=lambda: not box.bills)
+        assert world.recorder.reasons().count("Failed") == 1
+        assert any("not why" in message for _, message in world.recorder.told)
+
+
 async def test_another_image_is_another_instance_after_the_first_is_gone() -> None:
     async with nodes.installation() as world:
         world.start()
