@@ -6,7 +6,7 @@ from typing import Any
 from bareboat import __version__
 from bareboat.provision import images, order, ssh_keys
 
-NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+NAME = re.compile(r"client-[a-z0-9][-a-z0-9]{0,42}-[0-9a-f]{8}(-pod|-svc)?")
 Json = dict[str, Any]
 
 _TEXT: Json = {"type": "string"}

@@ -16,7 +16,7 @@ import structlog
 from bareboat.kube import client as clients
 from bareboat.kube import errors, resources
 from bareboat.plumbing import clock as clocks
-from bareboat.provision import found, manifests, node_ports, order, refusals
+from bareboat.provision import found, keyring, manifests, node_ports, order, refusals
 
 log = structlog.get_logger()
 
@@ -49,6 +49,7 @@ class Provisioner:
         self.namespace = namespace
         self._clock = clock
         self._most_pods = most_pods
+        self._keys = keyring.Keyring(client, namespace)
         self._held = node_ports.Held()
         self._lines: collections.defaultdict[str, _Line] = collections.defaultdict(_Line)
         self._door = asyncio.Lock()
@@ -80,7 +81,7 @@ class Provisioner:
         name = manifests.client_of(name)
         deadline_s = self._clock.monotonic_s() + wait_s
         while True:
-            pod, service = await asyncio.gather(self._pod(name), self._service(name))
+            pod, service = await self._ours(name)
             if pod is None and service is None:
                 raise _unknown(name, self.namespace)
             if pod is None or pod.ready or pod.over or self._clock.monotonic_s() >= deadline_s:
@@ -91,10 +92,9 @@ class Provisioner:
         """Deletes the client's Pod and Service and takes its key out of the Secret; 404 if there is none."""
         name = manifests.client_of(name)
         async with self._alone(name):
-            pod, service = await asyncio.gather(self._pod(name), self._service(name))
-            if pod is None and service is None:
+            await self._ours(name)
+            if not await self._take_back(name):
                 raise _unknown(name, self.namespace)
-            await self._take_back(name)
         log.info("client.removed", client=name)
         return {"deleted": name, "namespace": self.namespace}
 
@@ -115,7 +115,7 @@ class Provisioner:
         stood_before = any(each.metadata.name == manifests.service_name(asked.name) for each in services)
         steps = 0
         try:
-            await self._put_key(asked)
+            await self._keys.put(asked.name, asked.key.line)
             steps = 1
             http, ssh = await self._put_service(asked, services)
             steps = 2
@@ -132,23 +132,6 @@ class Provisioner:
         if left and isinstance(failure, refusals.Refused):
             more = refusals.Problem("cluster", f"what had been made could not be taken back: {left}")
             raise refusals.Refused(failure.status, [*failure.problems, more], failure.after_s) from failure
-
-    async def _put_key(self, asked: order.Order) -> None:
-        path = resources.SECRETS.path(self.namespace, manifests.SECRET)
-        patch = manifests.secret_patch(asked.name, asked.key.line)
-        doing = f"write the Secret {manifests.SECRET}"
-        for _ in range(_TRIES):
-            try:
-                await self._client.patch(path, patch, clients.Patch.MERGE)
-                return
-            except errors.NotFound:
-                if await self._created(resources.SECRETS, manifests.secret(asked.name, asked.key.line), doing):
-                    return
-            except errors.Conflict:
-                continue
-            except errors.KubeError as failure:
-                raise refusals.from_cluster(failure, doing, self.namespace, "ssh_public_key") from failure
-        raise refusals.refused(409, "ssh_public_key", f"could not {doing}: others write it all the time; repeat", 1.0)
 
     async def _put_service(self, asked: order.Order, services: list[found.Service]) -> tuple[int, int]:
         """Creates it, or makes the one of that name what it should be; then its ports stay as they are."""
@@ -273,53 +256,36 @@ class Provisioner:
             return str(failure) or f"not done within {TAKE_BACK_S:g} s"
         return ""
 
-    async def _take_back(self, name: str) -> None:
-        """Removes all three; goes on after a failure, and raises the first one in the end."""
+    async def _take_back(self, name: str) -> bool:
+        """Removes all three; goes on after a failure, and raises the first one in the end. False: there was nothing."""
         steps = (
             self._delete(resources.PODS, manifests.pod_name(name)),
             self._delete(resources.SERVICES, manifests.service_name(name)),
-            self._drop_key(name),
+            self._keys.drop(name),
         )
-        for outcome in await asyncio.gather(*steps, return_exceptions=True):
+        outcomes = await asyncio.gather(*steps, return_exceptions=True)
+        for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
+        return any(outcomes)
 
-    async def _delete(self, kind: resources.Resource, name: str) -> None:
+    async def _delete(self, kind: resources.Resource, name: str) -> bool:
         grace_s = GRACE_S if kind is resources.PODS else None
         try:
             await self._client.delete(kind.path(self.namespace, name), grace_s=grace_s)
         except errors.NotFound:
-            return
+            return False
         except errors.KubeError as failure:
             raise refusals.from_cluster(failure, f"delete the {kind.kind} {name}", self.namespace) from failure
+        return True
 
-    async def _drop_key(self, name: str) -> None:
-        """Takes the client's key out, also where it is the documented one; an empty Secret of ours goes as well."""
-        path = resources.SECRETS.path(self.namespace, manifests.SECRET)
-        for _ in range(_TRIES):
-            try:
-                secret = await self._client.get(path, type=found.Secret)
-                data = secret.data or {}
-                if name not in data:
-                    return
-                version = secret.metadata.resource_version
-                gone = [name]
-                if data.get(manifests.DOCUMENTED_KEY) == data[name]:
-                    gone.append(manifests.DOCUMENTED_KEY)
-                if not data.keys() - set(gone) and _is_ours(secret):
-                    await self._client.delete(path, uid=secret.metadata.uid, resource_version=version)
-                    return
-                removal = {"metadata": {"resourceVersion": version}, "data": dict.fromkeys(gone)}
-                await self._client.patch(path, removal, clients.Patch.MERGE)
-                return
-            except errors.NotFound:
-                return
-            except errors.Conflict:
-                continue
-            except errors.KubeError as failure:
-                doing = f"take the key out of the Secret {manifests.SECRET}"
-                raise refusals.from_cluster(failure, doing, self.namespace) from failure
-        raise refusals.refused(409, "ssh_public_key", "others write the Secret all the time; repeat the request", 1.0)
+    async def _ours(self, name: str) -> tuple[found.Pod | None, found.Service | None]:
+        """The client's Pod and Service; 404 when one of them is somebody else's."""
+        pod, service = await asyncio.gather(self._pod(name), self._service(name))
+        for each in (pod, service):
+            if each is not None and (each.metadata.labels or {}).get(manifests.CLIENT) != name:
+                raise _unknown(name, self.namespace)
+        return pod, service
 
     async def _pods(self) -> list[found.Pod]:
         path = resources.PODS.path(self.namespace)
@@ -367,10 +333,6 @@ class Provisioner:
 def _surely_not_made(failure: BaseException) -> bool:
     """Whether the API server said no, so that the step it refused made nothing."""
     return isinstance(failure, refusals.Refused) and failure.status < 500
-
-
-def _is_ours(secret: found.Secret) -> bool:
-    return manifests.MANAGED_BY.items() <= (secret.metadata.labels or {}).items()
 
 
 def _unknown(name: str, namespace: str) -> refusals.Refused:
