@@ -14,9 +14,12 @@ from typing import Any, Literal
 import pydantic
 import pydantic_settings
 
+from bareboat.clouds.vast import query
 from bareboat.core import budget
 from bareboat.node import decide, node_object
 from bareboat.provision import server as provision_server
+from bareboat.proxy import about as proxy_about
+from bareboat.proxy import program as proxy_program
 from bareboat.workload import needs, quantities
 
 _LABEL_NAME = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -208,6 +211,181 @@ class Provision(pydantic_settings.BaseSettings):
         )
 
 
+class Proxy(pydantic_settings.BaseSettings):
+    """The proxy in front of one Vast instance: which, from what, and how it is served."""
+
+    model_config = pydantic_settings.SettingsConfigDict(
+        env_prefix="BAREBOAT_PROXY_", populate_by_name=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    pod_name: str = pydantic.Field(
+        alias="POD_NAME",
+        pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,198}[A-Za-z0-9])?$",
+        description="The pod's name; the instance carries the label k8s_pod=NAME.",
+    )
+    api_key: pydantic.SecretStr = pydantic.Field(
+        alias="VAST_API_KEY", min_length=1, description="The account's key, from the page Keys of Vast's console."
+    )
+    template_name: str = pydantic.Field(
+        alias="VAST_TEMPLATE_NAME", min_length=1, description="Exact name of a template of the account."
+    )
+    template_image: str = pydantic.Field(
+        alias="VAST_TEMPLATE_IMAGE",
+        pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/:@]*$",
+        max_length=1024,
+        description="The image that the instance runs.",
+    )
+    docker_login: pydantic.SecretStr = pydantic.Field(
+        alias="DOCKER_LOGIN", description="-u <user> -p <password> <host>, as for docker login."
+    )
+    search_query: str = pydantic.Field(
+        alias="VAST_SEARCH_QUERY",
+        min_length=1,
+        description="Which offers may be rented, in Vast's search language or as its JSON.",
+    )
+    nginx_config_path: Path = pydantic.Field(
+        Path("/etc/nginx/http.d/default.conf"), alias="NGINX_CONFIG_PATH", description="Where the configuration goes."
+    )
+    nginx_listen_port: int = pydantic.Field(
+        3000, alias="NGINX_LISTEN_PORT", ge=1, le=65535, description="Port that nginx listens on."
+    )
+    nginx_max_body_size: str = pydantic.Field(
+        "10M",
+        alias="NGINX_MAX_BODY_SIZE",
+        pattern=r"^[0-9]+[kKmMgG]?$",
+        description="Longest body of a request: 512k, 10M, 1G; 0 for any.",
+    )
+    blacklist_enabled: bool = pydantic.Field(
+        False, alias="BLACKLIST_ENABLED", description="Ban hosts whose instances don't come up, in Redis."
+    )
+    blacklist_redis_url: pydantic.SecretStr = pydantic.Field(
+        pydantic.SecretStr("redis://redis:6379/10"),
+        validation_alias=pydantic.AliasChoices("BLACKLIST_REDIS_URL", "BLACKLIST_REDIS"),
+        description="The Redis that keeps the bans; BLACKLIST_REDIS is read too.",
+    )
+    blacklist_ban_after_seconds: float = pydantic.Field(
+        1200, alias="BLACKLIST_BAN_AFTER_SECONDS", gt=0, description="A host not up by then is banned."
+    )
+    blacklist_ban_ttl_seconds: float = pydantic.Field(
+        604_800, alias="BLACKLIST_BAN_TTL_SECONDS", ge=1, description="How long a host stays banned."
+    )
+    blacklist_restart_ttl_seconds: float = pydantic.Field(
+        3600,
+        alias="BLACKLIST_RESTART_TTL_SECONDS",
+        ge=1,
+        description="Restarts before a pause of so long don't count.",
+    )
+    blacklist_restart_threshold: int = pydantic.Field(
+        5, alias="BLACKLIST_RESTART_THRESHOLD", ge=1, description="So many restarts within that time ban the host."
+    )
+    debug: bool = pydantic.Field(False, alias="DEBUG", description="Log more, nginx too.")
+    cluster_id: str = pydantic.Field(
+        "",
+        alias="BAREBOAT_CLUSTER_ID",
+        pattern=r"^[A-Za-z0-9.-]{0,64}$",
+        description="Keeps pods of one name in several clusters apart that share an account.",
+    )
+    usd_per_hour_cap: float | None = pydantic.Field(
+        None, alias="BAREBOAT_POD_USD_PER_HOUR_CAP", gt=0, description="$/h that no instance gets past."
+    )
+    upstream_port: int = pydantic.Field(
+        0, ge=0, le=65535, description="Port inside the instance; 0 for the first that the template opens."
+    )
+    check_path: str = pydantic.Field(
+        "",
+        pattern=r"^(/.*)?$",
+        description="Path that has to be answered without an error; empty: any answer.",
+    )
+    health_port: int = pydantic.Field(8081, ge=0, le=65535, description="Port of /healthz and /readyz.")
+    listen_address: str = pydantic.Field("", description="Address of both ports; empty for all.")
+    nginx: str = pydantic.Field("nginx", min_length=1, description="The nginx program.")
+    site_template: Path | None = pydantic.Field(
+        None, description="Jinja template of what nginx serves; a built-in one if not set."
+    )
+    main_template: Path | None = pydantic.Field(
+        None, description="Jinja template of nginx's main file; a built-in one if not set."
+    )
+    state_dir: Path = pydantic.Field(
+        Path("/tmp/bareboat-proxy"), description="A folder to write in; best one that survives the container."
+    )
+    poll_s: float = pydantic.Field(10.0, gt=0, description="Between two looks at the instance.")
+    busy_poll_s: float = pydantic.Field(3.0, gt=0, description="The same while it starts or ends.")
+    unreachable_s: float = pydantic.Field(60.0, gt=0, description="A host offline for so long is given up.")
+    template_s: float = pydantic.Field(
+        0.0, ge=0, description="How often the template is read again meanwhile; 0: at starts and rents alone."
+    )
+    drain_s: float = pydantic.Field(25.0, gt=0, description="Longest wait for requests under way at the end.")
+
+    @pydantic.field_validator("docker_login")
+    @classmethod
+    def _login_is_one(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:
+        proxy_about.docker_login(value.get_secret_value())
+        return value
+
+    @pydantic.field_validator("search_query")
+    @classmethod
+    def _query_is_one(cls, value: str) -> str:
+        query.parse(value, defaults=True)
+        return value
+
+    @pydantic.field_validator("blacklist_redis_url")
+    @classmethod
+    def _url_is_one(cls, value: pydantic.SecretStr) -> pydantic.SecretStr:
+        if not re.match(r"(rediss?://[^\s/]+(/\d+)?|unix:///\S+)", value.get_secret_value()):
+            raise ValueError("it has to be redis://HOST:PORT/NUMBER (rediss:// with TLS)")
+        return value
+
+    @pydantic.field_validator("listen_address")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        return str(ipaddress.ip_address(value)) if value else ""
+
+    def parsed_query(self) -> query.Parsed:
+        return query.parse(self.search_query, defaults=True)
+
+    def plan(self) -> proxy_program.Plan:
+        banning = proxy_about.Banning(
+            redis_url=self.blacklist_redis_url.get_secret_value(),
+            ban_after_s=self.blacklist_ban_after_seconds,
+            ban_ttl_s=self.blacklist_ban_ttl_seconds,
+            restart_ttl_s=self.blacklist_restart_ttl_seconds,
+            restart_threshold=self.blacklist_restart_threshold,
+        )
+        return proxy_program.Plan(
+            about=proxy_about.About(
+                pod_name=self.pod_name,
+                template_name=self.template_name,
+                image=self.template_image,
+                login=proxy_about.docker_login(self.docker_login.get_secret_value()),
+                query=self.parsed_query().query,
+                upstream_port=self.upstream_port,
+                cluster_id=self.cluster_id or proxy_about.UNNAMED_CLUSTER,
+                cap_usd_per_hour=self.usd_per_hour_cap,
+            ),
+            site=proxy_about.Site(
+                config_path=self.nginx_config_path,
+                listen_port=self.nginx_listen_port,
+                listen_address=self.listen_address,
+                max_body_size=self.nginx_max_body_size,
+                state_dir=self.state_dir,
+                program=self.nginx,
+                site_template=self.site_template,
+                main_template=self.main_template,
+                drain_s=self.drain_s,
+                debug=self.debug,
+            ),
+            pace=proxy_about.Pace(
+                poll_s=self.poll_s,
+                busy_poll_s=self.busy_poll_s,
+                unreachable_s=self.unreachable_s,
+                template_s=self.template_s,
+            ),
+            banning=banning if self.blacklist_enabled else None,
+            health_port=self.health_port,
+            check_path=self.check_path,
+        )
+
+
 class Logging(pydantic_settings.BaseSettings):
     """How log lines look."""
 
@@ -234,15 +412,23 @@ def read(kind: type[Any], **flags: Any) -> Any:
 
 def _line(kind: type[pydantic.BaseModel], error: Any) -> str:
     place = str(error["loc"][0]) if error["loc"] else kind.__name__
-    field = kind.model_fields.get(place)
-    name = place
-    if field is not None:
-        prefix = str(kind.model_config.get("env_prefix", ""))
-        name = field.alias or f"{prefix}{place}".upper()
+    field, name = _variable(kind, place)
+    if error["type"] == "missing" and field is not None:
+        return f"{name} is not set: {field.description}"
     secret = field is not None and "Secret" in str(field.annotation)
     value = "" if secret else f" is {str(error.get('input'))[:80]!r}"
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{name}{value}: {message[0].lower()}{message[1:]}"
+
+
+def _variable(kind: type[pydantic.BaseModel], place: str) -> tuple[Any, str]:
+    """The field that an error's place means (its name, or one of its variables), and the variable."""
+    prefix = str(kind.model_config.get("env_prefix", ""))
+    for name, field in kind.model_fields.items():
+        also = getattr(field.validation_alias, "choices", ())
+        if place in (name, field.alias, *also):
+            return field, field.alias or str(next(iter(also), f"{prefix}{name}".upper()))
+    return None, place
 
 
 def own_address(server_host: str, server_port: int) -> str:

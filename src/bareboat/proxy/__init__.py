@@ -1,1 +1,1 @@
-"""The container of a StatefulSet pod: finds or rents its own instance from a template and fronts it with nginx."""
+"""One instance from a template, kept alive behind nginx: the container of a StatefulSet's pod."""

@@ -1,0 +1,126 @@
+"""`bareboat proxy`: the container of a StatefulSet's pod; and what its probes and hooks call."""
+
+import asyncio
+import os
+import signal
+import sys
+
+import typer
+
+from bareboat import settings as settings_
+from bareboat.clouds import discovery
+from bareboat.core import cloud as clouds
+from bareboat.core import errors
+from bareboat.plumbing import clock as clocks
+from bareboat.plumbing import logs, supervise
+from bareboat.proxy import health, nginx, program, renting
+from bareboat.proxy import site as sites
+
+app = typer.Typer(
+    add_completion=False,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    help="Keep one Vast.ai instance behind nginx: the container of a StatefulSet's pod.",
+)
+
+
+@app.callback()
+def proxy(ctx: typer.Context) -> None:
+    """Find or make the pod's instance, wait for it, and serve it through nginx. Everything is set by the environment.
+
+    Stopping it drains nginx and leaves the instance: the next container finds it by its label.
+    """
+    if ctx.invoked_subcommand is None:
+        _ended(_serve)
+
+
+@app.command()
+def destroy() -> None:
+    """End the pod's instance, and wait until it is gone: for a preStop hook, or by hand."""
+    _ended(_destroy)
+
+
+@app.command()
+def live() -> None:
+    """Exit code 0 while the pod works or may still come up: for an exec probe."""
+    _probe("live")
+
+
+@app.command()
+def ready() -> None:
+    """Exit code 0 when the instance answers: for an exec probe."""
+    _probe("ready")
+
+
+@app.command()
+def started() -> None:
+    """Exit code 0 once the instance has answered: for an exec probe."""
+    _probe("started")
+
+
+def _probe(what: str) -> None:
+    # Not from the settings: a probe runs every few seconds, and has to be quick.
+    port = os.environ.get("BAREBOAT_PROXY_HEALTH_PORT") or "8081"
+    if not port.isdigit():
+        sys.stderr.write(f"BAREBOAT_PROXY_HEALTH_PORT is {port!r}: it has to be a port\n")
+        raise typer.Exit(2)
+    good, why = health.ask(what, os.environ.get("BAREBOAT_PROXY_LISTEN_ADDRESS", ""), int(port))
+    sys.stdout.write(why + "\n")
+    raise typer.Exit(0 if good else 1)
+
+
+def _ended(work) -> None:  # type: ignore[no-untyped-def]
+    try:
+        about: settings_.Proxy = settings_.read(settings_.Proxy)
+        logging = settings_.read(settings_.Logging, log_level="debug" if about.debug else None)
+        logs.configure(logging.log_format, logging.log_level)
+        asyncio.run(work(about))
+    except (settings_.Bad, nginx.Refused, sites.BadTemplate, ValueError) as wrong:
+        _told(str(wrong))
+        raise typer.Exit(2) from None
+    except OSError as trouble:
+        _told(f"can't listen: {trouble}")
+        raise typer.Exit(1) from None
+    except errors.CloudError as trouble:
+        _told(str(trouble))
+        raise typer.Exit(1) from None
+    except supervise.Fatal as fatal:
+        _told(str(fatal))
+        raise typer.Exit(fatal.exit_code) from None
+
+
+def _told(why: str) -> None:
+    sys.stderr.write("".join(f"bareboat proxy: {line}\n" for line in why.splitlines()))
+
+
+def _opened(about: settings_.Proxy, clock: clocks.Clock) -> renting.Account:
+    # Not through assembly, which loads all of the virtual node: this process is to stay small.
+    driver = discovery.driver("vast")
+    cloud: clouds.Cloud = driver.open(settings_.read(driver.settings, api_key=about.api_key), clock)
+    assert isinstance(cloud, clouds.RentsFromTemplates)
+    for warning in about.parsed_query().warnings:
+        _told(f"VAST_SEARCH_QUERY: {warning}")
+    return cloud
+
+
+async def _serve(about: settings_.Proxy) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    clock = clocks.SystemClock()
+    cloud = _opened(about, clock)
+    try:
+        await program.Program(about.plan(), cloud, clock).run(stop)
+    finally:
+        await cloud.close()
+
+
+async def _destroy(about: settings_.Proxy) -> None:
+    clock = clocks.SystemClock()
+    cloud = _opened(about, clock)
+    try:
+        ended = await program.Program(about.plan(), cloud, clock).destroy()
+    finally:
+        await cloud.close()
+    sys.stdout.write(f"destroyed: {', '.join(ended)}\n" if ended else "there is no instance of this pod\n")
