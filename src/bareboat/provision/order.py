@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from bareboat.core import regions
 from bareboat.provision import images, refusals, ssh_keys
 from bareboat.workload import annotations, needs
 
@@ -20,7 +19,12 @@ _LONGEST_NAME = 43
 """So that `client-<name>-<8 digits>-svc` stays within the 63 characters of a Service's name."""
 
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$")]
+Region = Annotated[
+    str, msgspec.Meta(pattern=r"^([Aa][Ss][Ii][Aa]|[A-Za-z]{2}([-_ ][A-Za-z0-9]{1,8}){0,2})$", max_length=20)
+]
+"""Whatever `core.regions` takes for a place."""
 Words = Annotated[list[Word], msgspec.Meta(max_length=16)]
+Regions = Annotated[list[Region], msgspec.Meta(max_length=16)]
 
 
 class Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -30,7 +34,7 @@ class Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     names: Annotated[Words, msgspec.Meta(description="GPU models, the one wanted first: RTX 4090.")] = []
     memory_gib: Annotated[float, msgspec.Meta(ge=0, le=10_000, description="GiB of each GPU.")] | None = None
     max_usd_per_hour: Annotated[float, msgspec.Meta(ge=0.001, le=1000, description="$/h at most.")] | None = None
-    regions: Annotated[Words, msgspec.Meta(description="US-CA, US, SE, or a continent: EU.")] = []
+    regions: Annotated[Regions, msgspec.Meta(description="US-CA, US, SE, or a continent: EU.")] = []
     disk_gib: Annotated[float, msgspec.Meta(ge=1, le=100_000, description="GiB of disk.")] | None = None
     min_reliability: Annotated[float, msgspec.Meta(ge=0, le=1, description="0 to 1.")] | None = None
     verified_only: bool | None = None
@@ -87,12 +91,24 @@ class Order(msgspec.Struct, frozen=True):
 def read(body: bytes, patterns: tuple[str, ...] = ()) -> Order:
     """Raises `refusals.Refused`: 400 for what is no JSON, 422 with every field that is wrong, 403 for the image."""
     try:
-        asked = msgspec.convert(msgspec.json.decode(body), Body)
+        asked = msgspec.convert(_whole(msgspec.json.decode(body)), Body)
     except msgspec.ValidationError as wrong:
         raise _misfit(wrong) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
         raise refusals.refused(400, "body", f"is no JSON ({str(wrong)[:200]})") from None
     return _checked(asked, patterns)
+
+
+def _whole(decoded: Any) -> Any:
+    """JSON knows one kind of number: 22.0 is as good a port as 22."""
+    if not isinstance(decoded, dict):
+        return decoded
+    gpu = decoded.get("gpu")
+    for place, name in ((decoded, "port"), (gpu if isinstance(gpu, dict) else {}, "count")):
+        value = place.get(name)
+        if isinstance(value, float) and value.is_integer():
+            place[name] = int(value)
+    return decoded
 
 
 def _checked(asked: Body, patterns: tuple[str, ...]) -> Order:
@@ -107,7 +123,6 @@ def _checked(asked: Body, patterns: tuple[str, ...]) -> Order:
     except ssh_keys.NoKey as wrong:
         problems.append(refusals.Problem("ssh_public_key", str(wrong)))
     problems += _port(asked.port)
-    problems += _gpu(asked.gpu)
     if problems or reference is None or key is None:
         raise refusals.Refused(422, problems)
     if not images.allowed(reference, patterns):
@@ -122,17 +137,6 @@ def _port(port: int) -> list[refusals.Problem]:
     if port == HTTP_PORT:
         return [refusals.Problem("port", f"is {HTTP_PORT}, which is the port of HTTP; choose another one for ssh")]
     return []
-
-
-def _gpu(gpu: Gpu | None) -> list[refusals.Problem]:
-    """What the types can't say: names of regions, as the virtual node will read them."""
-    if gpu is None:
-        return []
-    return [
-        refusals.Problem("gpu.regions", f"has {word!r}, which is no region; allowed: codes such as US-CA, US or EU")
-        for word in gpu.regions
-        if not regions.looks_right(regions.canonical(word))
-    ]
 
 
 def _misfit(wrong: msgspec.ValidationError) -> refusals.Refused:
