@@ -78,6 +78,7 @@ def text() -> str:
     groups: list[tuple[str, type[pydantic.BaseModel]]] = [
         ("Node", settings.Node),
         ("Renting", settings.Renting),
+        ("Proxy", settings.Proxy),
         ("Log", settings.Logging),
         *((f"Cloud `{driver.name}`", driver.settings) for driver in discovery.drivers()),
         ("Sandbox", sandbox_settings.Settings),
@@ -108,6 +109,8 @@ def _names(kind: type[pydantic.BaseModel], name: str, field: pydantic.fields.Fie
 
 
 def _default(field: pydantic.fields.FieldInfo) -> str:
+    if field.is_required():
+        return "required"
     with _plain_environment():
         value = field.get_default(call_default_factory=True, validated_data={})
         value = str(value).replace(str(Path.home()), "~", 1) if isinstance(value, Path) else value

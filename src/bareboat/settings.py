@@ -261,7 +261,7 @@ class Proxy(pydantic_settings.BaseSettings):
     blacklist_redis_url: pydantic.SecretStr = pydantic.Field(
         pydantic.SecretStr("redis://redis:6379/10"),
         validation_alias=pydantic.AliasChoices("BLACKLIST_REDIS_URL", "BLACKLIST_REDIS"),
-        description="The Redis that keeps the bans; BLACKLIST_REDIS is read too.",
+        description="The Redis that keeps the bans.",
     )
     blacklist_ban_after_seconds: float = pydantic.Field(
         1200, alias="BLACKLIST_BAN_AFTER_SECONDS", gt=0, description="A host not up by then is banned."

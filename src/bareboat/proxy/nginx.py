@@ -100,7 +100,9 @@ class Nginx:
             raise Refused(f"nginx's configuration can't be written: {error}") from None
         if self.is_running:
             assert self._process is not None
+            before = _children(self._process.pid)
             self._process.send_signal(signal.SIGHUP)
+            await self._taken_over(before)
             log.info("nginx.reloaded", config=str(config))
         else:
             self._process = await self._spawn("-c", str(frame))
@@ -119,6 +121,14 @@ class Nginx:
                 continue
             writer.close()
             return
+
+    async def _taken_over(self, before: set[int]) -> None:
+        """Returns once no worker of before takes connections: for a moment both do, each by its own configuration."""
+        for _ in range(round(LISTEN_S / LISTEN_PAUSE_S)):
+            if not any(map(_serves, before)):
+                return
+            await asyncio.sleep(LISTEN_PAUSE_S)
+        log.warning("nginx.slow_to_reload", waited_s=LISTEN_S)
 
     async def _test(self, trial: Path) -> None:
         process = await self._spawn("-t", "-q", "-c", str(trial))
@@ -146,6 +156,23 @@ class Nginx:
             )
         except OSError as error:
             raise Refused(f"nginx can't be started as {self._site.program!r}: {error}") from None
+
+
+def _children(pid: int) -> set[int]:
+    """Empty where the system doesn't tell."""
+    try:
+        return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    except (OSError, ValueError):
+        return set()
+
+
+def _serves(worker: int) -> bool:
+    """Whether a worker still takes connections: one that doesn't says so in its title."""
+    try:
+        title = Path(f"/proc/{worker}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"worker process" in title and b"shutting down" not in title
 
 
 def _replace(path: Path, text: str) -> None:

@@ -117,6 +117,11 @@ class Proxy:
     def log(self) -> str:
         return self.log_path.read_text() if self.log_path.exists() else ""
 
+    @property
+    def config(self) -> str:
+        """What nginx was told to serve."""
+        return Path(self.environment["NGINX_CONFIG_PATH"]).read_text()
+
     async def start(self) -> None:
         with self.log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
