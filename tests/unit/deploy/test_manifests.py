@@ -7,6 +7,7 @@ import yaml
 
 from bareboat import settings
 from bareboat.core import criteria, scoring
+from bareboat.proxy import health
 from bareboat.workload import selection
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
@@ -123,7 +124,7 @@ def test_metadata_service_is_out_of_reach_and_the_kubelet_port_in_reach() -> Non
 
 
 def test_example_services_reach_ports_that_their_deployment_has() -> None:
-    found = manifests(DEPLOY / "examples")
+    found = [each for each in manifests(DEPLOY / "examples") if each["metadata"]["name"].startswith("june-")]
     (june,) = [each for each in found if each["kind"] == "Deployment"]
     ports = {each["name"]: each["containerPort"] for each in june["spec"]["template"]["spec"]["containers"][0]["ports"]}
     assert ports == {"stt": 8001, "tts": 8000}
@@ -133,3 +134,20 @@ def test_example_services_reach_ports_that_their_deployment_has() -> None:
         assert service["selector"].items() <= june["spec"]["template"]["metadata"]["labels"].items()
         (port,) = service["ports"]
         assert ports[port["targetPort"]] == port["port"]
+
+
+def test_example_proxy_sets_all_that_the_proxy_requires_and_probes_ports_that_it_has() -> None:
+    found = manifests(DEPLOY / "examples")
+    (proxy,) = [each for each in found if each["kind"] == "StatefulSet"]
+    (container,) = proxy["spec"]["template"]["spec"]["containers"]
+    given = {each["name"] for each in container["env"]}
+    assert {field.alias for field in settings.Proxy.model_fields.values() if field.is_required()} <= given
+    known = {field.alias or f"BAREBOAT_PROXY_{name}".upper() for name, field in settings.Proxy.model_fields.items()}
+    assert given <= known | {"BLACKLIST_REDIS_URL"}
+    ports = {each["name"] for each in container["ports"]}
+    probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")]
+    assert {each["port"] for each in probes} <= ports
+    assert [each["path"] for each in probes] == [health.PATHS[kind] for kind in ("started", "ready", "live")]
+    services = {each["metadata"]["name"]: each["spec"] for each in found if each["kind"] == "Service"}
+    labels = proxy["spec"]["template"]["metadata"]["labels"]
+    assert services[proxy["spec"]["serviceName"]]["selector"].items() <= labels.items()
