@@ -159,7 +159,14 @@ class Keeper:
 
     async def _read_template(self) -> launches.Template:
         name = self._about.template_name
-        template = chosen(await self._cloud.templates_named(name), name)
+        try:
+            template = chosen(await self._cloud.templates_named(name), name)
+        except (errors.CloudError, supervise.Fatal) as trouble:
+            # Whoever serves goes on serving: the template is needed when another is to be made.
+            if self._template is None or not self._memory.kept_id:
+                raise
+            self._say("template.unread", str(trouble))
+            return self._template
         if self._template is None or template.hash != self._template.hash:
             log.info("template.read", name=name, id=template.id, hash=template.hash)
         return template

@@ -215,3 +215,71 @@ async def test_a_registry_login_reaches_the_registry(cloud: stage.Cloud, launch:
     await wrong.start()
     assert await wrong.ended() == 1
     assert "DOCKER_LOGIN" in wrong.log and "-p wrong" not in wrong.log and "opensesame" not in right.log
+
+
+@pytest.mark.parametrize(
+    ("made", "changes", "told"),
+    [
+        ({}, {"VAST_API_KEY": "wrong"}, "VAST_API_KEY: "),
+        ({}, {"VAST_TEMPLATE_NAME": "my web"}, "VAST_TEMPLATE_NAME 'my web': the account has no template"),
+        ({}, {"VAST_TEMPLATE_NAME": "NVIDIA CUDA"}, "1 of that name belong to others"),
+        ({"env": "-e A=b -p 22:22"}, {}, "the template opens no TCP port"),
+        ({}, {"BAREBOAT_PROXY_NGINX": "nginks"}, "nginx can't be started as 'nginks'"),
+        ({}, {"NGINX_CONFIG_PATH": "/proc/nowhere/default.conf"}, "configuration can't be written"),
+    ],
+)
+async def test_what_cant_work_ends_the_container_with_a_sentence(
+    cloud: stage.Cloud, launch: stage.Launcher, made: dict[str, str], changes: dict[str, str], told: str
+) -> None:
+    await cloud.template(**made)
+    proxy = launch(**changes)
+    await proxy.start()
+    assert await proxy.ended() == 2
+    assert told in proxy.log and "Traceback" not in proxy.log
+    assert cloud.ever() == ("NGINX" in str(changes))
+
+
+async def test_of_several_templates_of_one_name_the_newest_own_one_is_taken_and_told(
+    cloud: stage.Cloud, launch: stage.Launcher
+) -> None:
+    await cloud.template(env=f"-e GREETING=older -p {stage.PORT}:{stage.PORT}")
+    newest = await cloud.template(env=f"-e GREETING=newer -p {stage.PORT}:{stage.PORT}")
+    proxy = launch()
+    await proxy.start()
+    await proxy.until_ready(cloud.http)
+    assert (await served_by(cloud, proxy))[0] == "newer" and "template.ambiguous" in proxy.log
+    assert cloud.live()[0]["template_hash_id"] == newest
+
+
+@pytest.mark.parametrize(("debug", "said"), [("true", True), ("false", False)])
+async def test_debug_logs_more(cloud: stage.Cloud, launch: stage.Launcher, debug: str, said: bool) -> None:
+    await cloud.template()
+    proxy = launch(DEBUG=debug)
+    await proxy.start()
+    await proxy.until_ready(cloud.http)
+    assert ("cloud.looked" in proxy.log) is said
+    assert ("error_log stderr info;" in (proxy.folder / "state" / "nginx.conf").read_text()) is said
+
+
+async def test_an_account_without_credit_is_waited_for_and_nothing_is_bought(
+    cloud: stage.Cloud, launch: stage.Launcher
+) -> None:
+    await cloud.template()
+    cloud.sim.control.set_credit(0.0)
+    proxy = launch()
+    await proxy.start()
+    await proxy.until_said("rent.refused")
+    assert await proxy.probe(cloud.http, "/healthz") == 200 and cloud.ever() == 0
+    cloud.sim.control.set_credit(10.0)
+    await proxy.until_ready(cloud.http)
+    assert cloud.ever() == 1
+
+
+async def test_a_template_that_is_deleted_does_not_end_what_serves(cloud: stage.Cloud, launch: stage.Launcher) -> None:
+    template = await cloud.template()
+    proxy = launch(BAREBOAT_PROXY_TEMPLATE_S="0.3")
+    await proxy.start()
+    await proxy.until_ready(cloud.http)
+    await cloud.call("DELETE", "/api/v0/template/", {"hash_id": template})
+    await proxy.until_said("template.unread")
+    assert (await served_by(cloud, proxy))[0] == "hello" and cloud.ever() == 1
