@@ -3,6 +3,9 @@
 Every write touches only the entries that it is about, so clients who come and go at once don't clobber each other.
 """
 
+import asyncio
+from dataclasses import dataclass
+
 import msgspec
 
 from bareboat.kube import client as clients
@@ -12,23 +15,48 @@ from bareboat.provision import found, manifests, refusals
 _TRIES = 8
 
 
+@dataclass
+class _Ticket:
+    line: str
+    written: bool = False
+
+
 class Keyring:
     """The Secret of one namespace."""
 
     def __init__(self, client: clients.Client, namespace: str) -> None:
         self._client = client
         self._namespace = namespace
+        self._writing = asyncio.Lock()
+        self._waiting: dict[str, _Ticket] = {}
         self._path = resources.SECRETS.path(namespace, manifests.SECRET)
 
     async def put(self, name: str, line: str) -> None:
-        """Adds or replaces the client's key, making the Secret if there is none. Raises `refusals.Refused`."""
+        """Adds or replaces the client's key, making the Secret if there is none. Raises `refusals.Refused`.
+
+        Whoever comes while a write is under way is written together with all others who wait.
+        """
+        ticket = _Ticket(line)
+        self._waiting[name] = ticket
+        try:
+            async with self._writing:
+                if not ticket.written:
+                    batch = dict(self._waiting)
+                    await self._put({each: other.line for each, other in batch.items()})
+                    for other in batch.values():
+                        other.written = True
+        finally:
+            if self._waiting.get(name) is ticket:
+                del self._waiting[name]
+
+    async def _put(self, lines: dict[str, str]) -> None:
         doing = f"write the Secret {manifests.SECRET}"
         for _ in range(_TRIES):
             try:
-                await self._client.patch(self._path, manifests.secret_patch(name, line), clients.Patch.MERGE)
+                await self._client.patch(self._path, manifests.secret_patch(lines), clients.Patch.MERGE)
                 return
             except errors.NotFound:
-                if await self._made(name, line, doing):
+                if await self._made(lines, doing):
                     return
             except errors.Conflict:
                 continue
@@ -44,7 +72,8 @@ class Keyring:
         doing = f"take the key out of the Secret {manifests.SECRET}"
         for _ in range(_TRIES):
             try:
-                return await self._dropped(name)
+                async with self._writing:
+                    return await self._dropped(name)
             except errors.NotFound:
                 return False
             except errors.Conflict:
@@ -53,10 +82,10 @@ class Keyring:
                 raise refusals.from_cluster(failure, doing, self._namespace, "ssh_public_key") from failure
         raise _busy(doing)
 
-    async def _made(self, name: str, line: str, doing: str) -> bool:
+    async def _made(self, lines: dict[str, str], doing: str) -> bool:
         """False when somebody else has made it meanwhile."""
         try:
-            await self._client.create(resources.SECRETS.path(self._namespace), manifests.secret(name, line))
+            await self._client.create(resources.SECRETS.path(self._namespace), manifests.secret(lines))
         except errors.KubeError as failure:
             if isinstance(failure, errors.Conflict) and failure.already_exists:
                 return False

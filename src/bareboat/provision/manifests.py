@@ -5,6 +5,7 @@ client's: so no client gets into another one's pod.
 """
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 from bareboat.provision import order
@@ -36,15 +37,15 @@ def client_of(name: str) -> str:
     return name.removesuffix("-pod").removesuffix("-svc")
 
 
-def secret_patch(name: str, line: str) -> Manifest:
-    """A merge patch: the client's own key and the documented one; keys of others stay."""
-    encoded = base64.b64encode(f"{line}\n".encode()).decode()
-    return {"data": {name: encoded, DOCUMENTED_KEY: encoded}}
+def secret_patch(lines: Mapping[str, str]) -> Manifest:
+    """A merge patch: each client's own key, and the last one's as the documented one; keys of others stay."""
+    data = {name: base64.b64encode(f"{line}\n".encode()).decode() for name, line in lines.items()}
+    return {"data": {**data, DOCUMENTED_KEY: data[list(data)[-1]]}}
 
 
-def secret(name: str, line: str) -> Manifest:
+def secret(lines: Mapping[str, str]) -> Manifest:
     metadata = {"name": SECRET, "labels": dict(MANAGED_BY)}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, **secret_patch(name, line)}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, **secret_patch(lines)}
 
 
 def service(asked: order.Order, http: int | None, ssh: int | None) -> Manifest:
