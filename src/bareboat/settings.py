@@ -9,18 +9,22 @@ import os
 import re
 import socket
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 import pydantic_settings
 
 from bareboat.clouds.vast import query
 from bareboat.core import budget
-from bareboat.node import decide, node_object
-from bareboat.provision import server as provision_server
 from bareboat.proxy import about as proxy_about
-from bareboat.proxy import program as proxy_program
 from bareboat.workload import needs, quantities
+
+if TYPE_CHECKING:
+    # Each front door's own parts are loaded by the method that makes something of them: a proxy's process is to stay
+    # small, and the node's parts alone take 5 MiB.
+    from bareboat.node import decide, node_object
+    from bareboat.provision import server as provision_server
+    from bareboat.proxy import program as proxy_program
 
 _LABEL_NAME = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -119,7 +123,9 @@ class Node(pydantic_settings.BaseSettings):
             needs.GPU_RESOURCE: str(self.gpus),
         }
 
-    def taint(self) -> node_object.Taint:
+    def taint(self) -> "node_object.Taint":
+        from bareboat.node import node_object
+
         return node_object.Taint(self.taint_key, self.taint_value, self.taint_effect)
 
     def extra_labels(self) -> dict[str, str]:
@@ -163,7 +169,9 @@ class Renting(pydantic_settings.BaseSettings):
             installation=budget.Caps(self.installation_usd_per_hour_cap, self.installation_usd_cap),
         )
 
-    def policy(self, visibility_window_s: float) -> decide.Policy:
+    def policy(self, visibility_window_s: float) -> "decide.Policy":
+        from bareboat.node import decide
+
         return decide.Policy(
             start_timeout_s=self.start_timeout_s,
             unreachable_timeout_s=self.unreachable_timeout_s,
@@ -200,7 +208,9 @@ class Provision(pydantic_settings.BaseSettings):
         0, ge=0, le=100_000, description="Clients in the namespace at the same time; 0 for no limit."
     )
 
-    def server(self) -> provision_server.Settings:
+    def server(self) -> "provision_server.Settings":
+        from bareboat.provision import server as provision_server
+
         return provision_server.Settings(
             host=self.host,
             port=self.port,
@@ -343,7 +353,9 @@ class Proxy(pydantic_settings.BaseSettings):
     def parsed_query(self) -> query.Parsed:
         return query.parse(self.search_query, defaults=True)
 
-    def plan(self) -> proxy_program.Plan:
+    def plan(self) -> "proxy_program.Plan":
+        from bareboat.proxy import program as proxy_program
+
         banning = proxy_about.Banning(
             redis_url=self.blacklist_redis_url.get_secret_value(),
             ban_after_s=self.blacklist_ban_after_seconds,
