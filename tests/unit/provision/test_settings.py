@@ -1,6 +1,10 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from bareboat import settings
+from bareboat.provision import description
 
 NAMES = ("HOST", "PORT", "NAMESPACE", "PROVISION_TOKEN", "PROVISION_IMAGES", "PROVISION_MAX_BODY_BYTES")
 
@@ -41,3 +45,21 @@ def test_the_token_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     about = settings.read(settings.Provision)
     assert about.server().token == "very-secret"
     assert "very-secret" not in repr(about) + repr(about.server())
+
+
+def test_every_variable_is_in_the_document_with_its_default() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "provision.md").read_text()
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (`\S+`|) ?\| ", document, re.MULTILINE))
+    fields = settings.Provision.model_fields
+    defaults = {field.alias or f"PROVISION_{name}".upper(): field.default for name, field in fields.items()}
+    assert rows == {name: f"`{value}`" if str(value) else "" for name, value in defaults.items()}
+    for field in fields.values():
+        assert field.description and field.description in document
+
+
+def test_every_refusal_of_the_document_is_described_to_programs() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "provision.md").read_text()
+    paragraph = document[document.index("A refusal is JSON") : document.index("## On a rented GPU")]
+    told = set(re.findall(r"\b([45]\d\d):", paragraph))
+    operations = [each for path in description.document(with_token=False)["paths"].values() for each in path.values()]
+    assert told == {status for each in operations for status in each["responses"]} - {"200"}
