@@ -53,7 +53,10 @@ class Server:
         self._counted = counted
         self._clock = clock
         self._rates = access.Rates(clock, settings.requests_per_minute)
-        self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=STOP_S)
+        # What is compressed is refused: a small body of that kind could be a large one.
+        self._runner = web.AppRunner(
+            self.application(), access_log=None, shutdown_timeout=STOP_S, auto_decompress=False
+        )
         self.port = settings.port
 
     def application(self) -> web.Application:
@@ -167,6 +170,9 @@ class Server:
         if request.content_type != "application/json":
             told = f"is {request.content_type!r}; send the body as application/json"
             raise refusals.refused(415, "Content-Type", told)
+        encoding = request.headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            raise refusals.refused(415, "Content-Encoding", f"is {encoding[:80]!r}; send the body as it is")
         if (request.content_length or 0) > self._settings.max_body_bytes:
             raise self._too_large()
         try:

@@ -72,11 +72,21 @@ class Service:
         return self._log.read_text()
 
     def ask(
-        self, method: str, path: str, body: Any = None, *, token: str = "", raw: bool = False, kind: str = ""
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str = "",
+        raw: bool = False,
+        kind: str = "application/json",
+        encoding: str = "",
     ) -> tuple[int, Any]:
         """Status and decoded answer; `body` as bytes is sent as it is."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        headers = {"Content-Type": kind or "application/json"}
+        headers = {"Content-Type": kind}
+        if encoding:
+            headers["Content-Encoding"] = encoding
         if token:
             headers["Authorization"] = f"Bearer {token}"
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)

@@ -246,9 +246,11 @@ def test_bodies_that_are_no_json_too_large_or_of_another_kind_are_refused(servic
     status, told = service.ask("POST", "/provision", a_body(ssh_public_key="x" * 5_000_000))
     assert (status, told["fields"][0]["field"]) == (413, "body")
     assert service.ask("POST", "/provision", a_body(), kind="text/plain")[0] == 415
+    assert service.ask("POST", "/provision", a_body(), encoding="gzip")[0] == 415
     assert service.ask("PUT", "/provision", a_body())[0] == 405
     assert service.ask("GET", "/nowhere")[0] == 404
     assert left() == []
+    assert "Traceback" not in service.log
 
 
 def test_page_and_description_load_nothing_from_elsewhere(service: stage.Service) -> None:
