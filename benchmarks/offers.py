@@ -99,7 +99,7 @@ def burst_ms(several: Sequence[offers.Offer], count: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", type=int, default=20_000, help="offers")
+    parser.add_argument("-n", "--n", type=int, default=20_000, help="offers")
     parser.add_argument("--rounds", type=int, default=9)
     asked = parser.parse_args()
     several = synthetic(asked.n)

@@ -79,6 +79,7 @@ def text() -> str:
         ("Node", settings.Node),
         ("Renting", settings.Renting),
         ("Proxy", settings.Proxy),
+        ("Provision", settings.Provision),
         ("Log", settings.Logging),
         *((f"Cloud `{driver.name}`", driver.settings) for driver in discovery.drivers()),
         ("Sandbox", sandbox_settings.Settings),

@@ -84,7 +84,7 @@ class Endings:
             return None
 
     def container_ended(self, pod: pods.Pod, record: records.Record, ended: decide.Ended) -> None:
-        """The restart policy decides: once more on another machine, or the end of the pod."""
+        """The restart policy decides: once more on a machine rented anew, or the end of the pod."""
         now_s = self._use.clock.now_s()
         record.ending_why = ended.why
         if decide.restarts(pod, ended.terminated):
@@ -98,7 +98,7 @@ class Endings:
             self._use.recorder.warning(
                 telling.about(pod, container=True),
                 "BackOff",
-                f"{ended.why}; starting again on another machine in {telling.duration(pause_s)}",
+                f"{ended.why}; starting again on a machine rented anew in {telling.duration(pause_s)}",
             )
             return
         disrupted = ended.why if ended.disrupted else ""

@@ -41,7 +41,7 @@ DOWNLOAD = "min-inet-down-mbps"
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     GPU_NAMES: ("gpu-name", "gpu-type", "gpu-types"),
     GPU_MEMORY: ("min-gpu-memory", "gpu-memory", "gpu-memory-gib"),
-    MAX_PRICE: ("max-price", "max-dph"),
+    MAX_PRICE: ("max-price", "price-max", "max-dph"),
     REGIONS: ("region", "geolocation"),
     RELIABILITY: ("reliability",),
     DISK: ("disk", "disk-size"),
