@@ -25,7 +25,7 @@ _LONGEST_BURIAL_S = 10.0
 def main(fd: int) -> None:
     """Runs until the simulator is gone. First says on its socket which rung of the ladder carries."""
     ns.die_with_parent(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, _end)
     ns.adopt_orphans()
     requests = socket.socket(fileno=fd)
     cgroups.clean()
@@ -44,9 +44,17 @@ def main(fd: int) -> None:
                 ns.run_in_child(lambda: _watch_over(files, rung))
             for file in files:
                 os.close(file)
+        # The end of the socket comes a moment before the signal of the simulator's death, which must not cut short
+        # the burial below.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     finally:
         _bury()
         cgroups.clean(ended=os.getpid())
+
+
+def _end(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
 
 
 def _bury() -> None:
