@@ -64,7 +64,7 @@ class Container(msgspec.Struct, frozen=True, omit_defaults=True):
     """Supplementary group ids, fsGroup among them."""
     mounts: tuple[Mount, ...] = ()
     restart: Literal["Always", "OnFailure", "Never"] = "Always"
-    """Of this container: a sidecar's is Always, an init step's that of its pod but for Always, which means OnFailure."""
+    """A sidecar's is Always; an init step's is that of its pod, but OnFailure where the pod says Always."""
     stdin: bool = False
     stdin_once: bool = False
     tty: bool = False
