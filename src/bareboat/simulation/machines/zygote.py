@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 from typing import Any
 
@@ -24,10 +23,16 @@ _LONGEST_BURIAL_S = 10.0
 
 def main(fd: int) -> None:
     """Runs until the simulator is gone. First says on its socket which rung of the ladder carries."""
-    ns.die_with_parent(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, _end)
-    ns.adopt_orphans()
     requests = socket.socket(fileno=fd)
+
+    def end(*_: object) -> None:
+        # The signal and the end of the socket come at any two moments: one that raised could cut the burial short.
+        with contextlib.suppress(OSError):
+            requests.shutdown(socket.SHUT_RDWR)
+
+    signal.signal(signal.SIGTERM, end)
+    ns.die_with_parent(signal.SIGTERM)
+    ns.adopt_orphans()
     cgroups.clean()
     rung = ladder.climb()
     said = {key: getattr(rung, key) for key in ("number", "sentence", "losses", "one_id", "usr_writable")}
@@ -44,17 +49,9 @@ def main(fd: int) -> None:
                 ns.run_in_child(lambda: _watch_over(files, rung))
             for file in files:
                 os.close(file)
-        # The end of the socket comes a moment before the signal of the simulator's death, which must not cut short
-        # the burial below.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     finally:
         _bury()
         cgroups.clean(ended=os.getpid())
-
-
-def _end(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(0)
 
 
 def _bury() -> None:
