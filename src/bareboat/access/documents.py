@@ -80,12 +80,15 @@ class Container(msgspec.Struct, frozen=True, omit_defaults=True):
     memory_limit_bytes: int | None = None
     cpu_limit_millis: int | None = None
     no_new_privileges: bool = False
+    drop_capabilities: tuple[str, ...] = ()
+    """Kernel names without CAP_, or ALL. Dropped from the bounding set too, so that nothing gets them back."""
     read_only_root: bool = False
+    """Honoured where the machine lets the runner mount, else left out with an Occurrence that says so."""
 
 
 class Volume(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A directory of the pod. Its files, if any, are uploaded beside the document (see docs/runner-protocol.md), and
-    replaced as a whole, atomically, when they change."""
+    """A directory of the pod. Its files, if any, are uploaded to `incoming/<name>` before the start, and again before
+    an `update`; the runner puts them in place as a whole, atomically."""
 
     name: str
     in_memory: bool = False
@@ -139,6 +142,8 @@ class Terminated(msgspec.Struct, frozen=True, omit_defaults=True):
     finished_at: float
     signal: int = 0
     message: str = ""
+    id: str = ""
+    """Of the run that ended."""
 
 
 class ContainerState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -156,12 +161,31 @@ class ContainerState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of one running container."""
+
     name: str
     at: float
     cpu_ns: int
     """Used since the container's start, its ended processes included."""
     memory_bytes: int
     working_set_bytes: int = 0
+
+
+class Gpu(msgspec.Struct, frozen=True, omit_defaults=True):
+    index: int
+    model: str
+    id: str
+    memory_total_bytes: int
+    memory_used_bytes: int
+    busy_percent: int = 0
+
+
+class UsageReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    at: float
+    containers: tuple[Usage, ...] = ()
+    """The running ones, sidecars and a running init step among them."""
+    gpus: tuple[Gpu, ...] = ()
+    """As nvidia-smi tells them; empty where there is none."""
 
 
 class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -197,3 +221,94 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
     failure: str = ""
     """Why the pod cannot run at all (full disk, unreadable document …); with `ended`."""
     version: int = VERSION
+
+
+class Command(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line to `runner follow`. Every command is answered once, under its id; none needs to be sent twice, and all
+    may be."""
+
+    id: int
+    do: Literal["stop", "usage", "update"]
+    grace_s: float | None = None
+    """For stop; None: the pod's. A later, shorter one shortens; a longer one changes nothing."""
+    volume: str = ""
+    """For update: puts what is in `incoming/<volume>` in place."""
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    id: int
+    error: str = ""
+    """Why the command was not followed; empty: it was. A stop is answered when it begins; its end is a State."""
+    usage: UsageReport | None = None
+
+
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line from `runner follow`: either of the two."""
+
+    state: State | None = None
+    answer: Answer | None = None
+
+
+class Started(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The one line that `runner start` prints when it exits with 0."""
+
+    outcome: Literal["started", "running", "ended"]
+    """running: this attempt was running already. ended: it had ended already (`follow` tells how)."""
+    pid: int = 0
+
+
+class Unreadable(ValueError):
+    """Not a document of this protocol: another version of the runner, or a broken channel."""
+
+
+_encoder = msgspec.json.Encoder()
+_lines = msgspec.json.Decoder(Line)
+_states = msgspec.json.Decoder(State)
+_started = msgspec.json.Decoder(Started)
+
+
+def encode_launch(launch: Launch) -> bytes:
+    """The content of `launch.json`."""
+    return _encoder.encode(launch)
+
+
+def decode_launch(content: bytes) -> Launch:
+    """Raises Unreadable."""
+    try:
+        return msgspec.json.decode(content, type=Launch)
+    except msgspec.DecodeError as problem:
+        raise Unreadable(f"launch document: {problem}") from problem
+
+
+def encode_command(command: Command) -> bytes:
+    """A line, its end included."""
+    return _encoder.encode(command) + b"\n"
+
+
+def decode_line(line: bytes) -> State | Answer:
+    """What `runner follow` printed. Raises Unreadable."""
+    try:
+        told = _lines.decode(line)
+    except msgspec.DecodeError as problem:
+        raise Unreadable(f"line of the runner: {problem}: {line[:200]!r}") from problem
+    if told.state is not None:
+        return told.state
+    if told.answer is not None:
+        return told.answer
+    raise Unreadable(f"line of the runner: neither a state nor an answer: {line[:200]!r}")
+
+
+def decode_state(content: bytes) -> State:
+    """The content of `state.json`. Raises Unreadable."""
+    try:
+        return _states.decode(content)
+    except msgspec.DecodeError as problem:
+        raise Unreadable(f"state of the runner: {problem}: {content[:200]!r}") from problem
+
+
+def decode_started(line: bytes) -> Started:
+    """What `runner start` printed. Raises Unreadable."""
+    try:
+        return _started.decode(line)
+    except msgspec.DecodeError as problem:
+        raise Unreadable(f"answer of the runner's start: {problem}: {line[:200]!r}") from problem
