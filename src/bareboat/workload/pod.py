@@ -59,16 +59,23 @@ class ContainerPort(msgspec.Struct, gc=False, rename="camel", omit_defaults=True
     name: str = ""
     protocol: str = "TCP"
     host_port: int = 0
+    host_ip: str = msgspec.field(name="hostIP", default="")
 
 
 class Resources(msgspec.Struct, gc=False, omit_defaults=True):
     limits: dict[str, str | int | float] = {}
     requests: dict[str, str | int | float] = {}
+    claims: list[dict[str, Any]] = []
 
 
 class VolumeMount(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     name: str = ""
     mount_path: str = ""
+    sub_path: str = ""
+    sub_path_expr: str = ""
+    read_only: bool = False
+    mount_propagation: str = ""
+    recursive_read_only: str = ""
 
 
 class Container(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
@@ -82,6 +89,10 @@ class Container(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     ports: list[ContainerPort] = []
     resources: Resources = msgspec.field(default_factory=Resources)
     volume_mounts: list[VolumeMount] = []
+    volume_devices: list[dict[str, Any]] = []
+    image_pull_policy: str = ""
+    resize_policy: list[dict[str, Any]] = []
+    termination_message_path: str = ""
     termination_message_policy: str = "File"
     liveness_probe: dict[str, Any] | None = None
     readiness_probe: dict[str, Any] | None = None
@@ -89,8 +100,15 @@ class Container(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     lifecycle: dict[str, Any] | None = None
     security_context: dict[str, Any] | None = None
     stdin: bool = False
+    stdin_once: bool = False
     tty: bool = False
     restart_policy: str = ""
+    restart_policy_rules: list[dict[str, Any]] = []
+
+    @property
+    def is_sidecar(self) -> bool:
+        """Of an init container: it stays beside the containers instead of ending before they start."""
+        return self.restart_policy == "Always"
 
 
 class Volume(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
@@ -107,6 +125,8 @@ class Volume(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     csi: dict[str, Any] | None = None
     ephemeral: dict[str, Any] | None = None
     nfs: dict[str, Any] | None = None
+    image: dict[str, Any] | None = None
+    git_repo: dict[str, Any] | None = None
 
 
 class PodSpec(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
@@ -122,6 +142,13 @@ class PodSpec(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     enable_service_links: bool | None = None
     hostname: str = ""
     subdomain: str = ""
+    hostname_override: str | None = None
+    set_hostname_as_fqdn: bool | None = msgspec.field(name="setHostnameAsFQDN", default=None)
+    automount_service_account_token: bool | None = None
+    host_users: bool | None = None
+    os: dict[str, str] | None = None
+    resource_claims: list[dict[str, Any]] = []
+    dns_policy: str = ""
     host_network: bool = False
     host_pid: bool = msgspec.field(name="hostPID", default=False)
     host_ipc: bool = msgspec.field(name="hostIPC", default=False)
@@ -161,6 +188,7 @@ class Terminated(msgspec.Struct, gc=False, rename="camel"):
     started_at: str | None = None
     finished_at: str | None = None
     container_id: str = msgspec.field(name="containerID", default="")
+    signal: int = 0
 
 
 class ContainerState(msgspec.Struct, gc=False, omit_defaults=True):
@@ -195,6 +223,7 @@ class PodStatus(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     host_ip: str = msgspec.field(name="hostIP", default="")
     host_ips: list[HostIP] = msgspec.field(name="hostIPs", default_factory=list)
     pod_ip: str = msgspec.field(name="podIP", default="")
+    pod_ips: list[HostIP] = msgspec.field(name="podIPs", default_factory=list)
     start_time: str | None = None
     container_statuses: list[ContainerStatus] = []
     init_container_statuses: list[ContainerStatus] = []

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     FAILED_TO_READ_MANDATORY_CONFIG_MAP = "FailedToReadMandatoryConfigMap"
     FAILED_TO_READ_OPTIONAL_SECRET = "FailedToReadOptionalSecret"
     FAILED_TO_READ_MANDATORY_SECRET = "FailedToReadMandatorySecret"
+    FAILED_TO_READ_TOKEN = "FailedToReadServiceAccountToken"
     INVALID_NAMES = "InvalidEnvironmentVariableNames"
     INVALID_VALUE = "InvalidEnvironmentVariableValue"
     UNSUPPORTED_SOURCE = "UnsupportedEnvironmentSource"
@@ -86,11 +87,12 @@ class Resolved:
 
 
 def wanted(pod: pods.Pod) -> frozenset[sources.Reference]:
-    """Every ConfigMap and Secret that has to be read before the pod can start, image pull secrets included."""
+    """Every ConfigMap and Secret that environments need, and image pull secrets. What the files of volumes are made of
+    is told by `volume_files.references_of`."""
     found: set[tuple[sources.Kind, str]] = {
         (sources.Kind.SECRET, secret.name) for secret in pod.spec.image_pull_secrets if secret.name
     }
-    for container in pod.spec.containers:
+    for container in (*pod.spec.init_containers, *pod.spec.containers):
         for source in container.env_from:
             if source.config_map_ref is not None:
                 found.add((sources.Kind.CONFIG_MAP, source.config_map_ref.name))
@@ -104,6 +106,27 @@ def wanted(pod: pods.Pod) -> frozenset[sources.Reference]:
             if variable.value_from.secret_key_ref is not None:
                 found.add((sources.Kind.SECRET, variable.value_from.secret_key_ref.name))
     return frozenset(sources.Reference(kind, pod.metadata.namespace, name) for kind, name in found)
+
+
+def missing(
+    kind: sources.Kind,
+    name: str,
+    known: sources.ConfigMap | sources.Secret | sources.Unreadable | None,
+    optional: bool,
+    so: str,
+) -> Problem | None:
+    """What is wrong when an object is not there or not known; `so` says what an optional one's absence leads to."""
+    if isinstance(known, sources.Unreadable):
+        # Optional means that it may be absent, not that it may be unknown: else a passing fault changes a pod.
+        return Problem(_FAILED[kind, optional], known.why, True)
+    if known is None:
+        message = f'{kind} "{name}" not found' + (f"; it is optional, {so}" if optional else "")
+        return Problem(_NOT_FOUND[kind, optional], message, not optional)
+    return None
+
+
+def missing_key(kind: sources.Kind, *, optional: bool) -> Kind:
+    return _KEY_NOT_FOUND[kind, optional]
 
 
 def resolve(
@@ -211,17 +234,10 @@ class _Resolution:
         self, kind: sources.Kind, name: str, optional: bool, field: str
     ) -> Mapping[str, str] | Mapping[str, bytes] | None:
         known = self._found.config_map(name) if kind is sources.Kind.CONFIG_MAP else self._found.secret(name)
-        if isinstance(known, sources.Unreadable):
-            # Optional means that it may be absent, not that it may be unknown: else a passing fault changes a pod.
-            self._problem(_FAILED[kind, optional], known.why, True, field)
-            return None
-        if known is None:
-            message = f'{kind} "{name}" not found'
-            if optional:
-                message += "; it is optional, its variables are left out"
-            self._problem(_NOT_FOUND[kind, optional], message, not optional, field)
-            return None
-        return known.data or {}
+        problem = missing(kind, name, known, optional, "its variables are left out")
+        if problem is not None:
+            self._problem(problem.kind, problem.message, problem.blocks, field)
+        return known.data or {} if isinstance(known, sources.ConfigMap | sources.Secret) else None
 
     def _set(self, name: str, raw: str | bytes, field: str) -> None:
         if not name or "=" in name or not (name.isascii() and name.isprintable()):

@@ -30,9 +30,10 @@ class Reference:
 
 
 class ConfigMap(objects.Partial, frozen=True):
-    """`binaryData` is left out: it can't become environment."""
+    """`binary_data` is out of its base64 already; it becomes files, never environment."""
 
     data: dict[str, str] | None = None
+    binary_data: dict[str, bytes] | None = None
 
 
 class Secret(objects.Partial, frozen=True):

@@ -90,7 +90,7 @@ async def test_objects_are_read_by_exact_name_and_decoded(api: Api, inputs: pod_
     api.answers[path("configmaps", "c")] = {"metadata": {}, "data": {"A": "1"}, "binaryData": {"B": "AA=="}}
     api.answers[path("secrets", "s")] = {"type": "Opaque", "data": {"K": base64.b64encode(b"v").decode()}}
     found = await inputs.fetch(a_pod("c", "s"))
-    assert found.config_map("c") == sources.ConfigMap(data={"A": "1"})
+    assert found.config_map("c") == sources.ConfigMap(data={"A": "1"}, binary_data={"B": b"\0"})
     assert found.secret("s") == sources.Secret(data={"K": b"v"})
     assert sorted(api.asked) == [path("configmaps", "c"), path("secrets", "s")]
 
