@@ -6,10 +6,10 @@ import contextlib
 import dataclasses
 import itertools
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from bareboat.plumbing import clock as clocks
-from bareboat.simulation import agenda, boots, faults, hazards, hosting, images, ledger, market, rentals
+from bareboat.simulation import agenda, boots, faults, hazards, hosting, images, ledger, market, rentals, world
 from bareboat.simulation.machines import machine as machines
 
 Stage = rentals.Stage
@@ -32,7 +32,7 @@ class BidTooLow(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How a world is made. The same plan gives the same world."""
+    """How a world is made. The same plan gives the same world. `hosts`: seed and start → a cloud's own, not `offers`."""
 
     seed: int = 1
     offers: int = 320
@@ -41,6 +41,7 @@ class Plan:
     boot: rentals.BootTimes = dataclasses.field(default_factory=rentals.BootTimes)
     first_rental_id: int = 27_400_001
     bill_image_pull: bool = False
+    hosts: Callable[[int, float], list[world.Host]] | None = None
 
 
 class Estate:
@@ -51,7 +52,10 @@ class Estate:
         self.plan = plan
         self.faults = script
         self.start_s = clock.now_s()
-        self.market = market.Market(seed=plan.seed, start_s=self.start_s, offers=plan.offers, churn=plan.churn)
+        hosts = None if plan.hosts is None else plan.hosts(plan.seed, self.start_s)
+        self.market = market.Market(
+            seed=plan.seed, start_s=self.start_s, offers=plan.offers, churn=plan.churn, hosts=hosts
+        )
         self.agenda = agenda.Agenda()
         self.ledger = ledger.Ledger(clock)
         self.ledger.catch_up = self.catch_up

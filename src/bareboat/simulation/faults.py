@@ -173,6 +173,20 @@ BY_NAME = {kind.name: kind for kind in CATALOGUE}
 QUIRKS = ("list_lag", "ports_late", "logs_late")
 """What real clouds do on a good day: on in every profile but `none`, at the rates of the catalogue, never for ever."""
 
+
+class Catalogue:
+    """The faults of one cloud, and which of them are on in the profile `quirks`. Names that the engine itself asks for
+    (boot_stuck, pull_slow, pull_error, oci_error, process_exits, host_offline, heartbeat_lost, outbid, ip_changes,
+    start_queued) mean the same in every catalogue that has them."""
+
+    def __init__(self, kinds: Iterable[Kind], quirks: Iterable[str]) -> None:
+        self.kinds = tuple(kinds)
+        self.by_name: Mapping[str, Kind] = {kind.name: kind for kind in self.kinds}
+        self.quirks = frozenset(quirks)
+
+
+VAST = Catalogue(CATALOGUE, QUIRKS)
+
 PROFILES = ("none", "quirks", "nasty")
 MATCHES = ("label", "image", "machine_id", "route", "instance_id")
 

@@ -9,13 +9,13 @@ COMMON = ("rate", "per_hour", "count", "after", "from_s", "to_s", "at_s", "match
 """Keys that every rule may have; each fault adds its own settings."""
 
 
-def profile(name: str) -> list[faults.Rule]:
+def profile(name: str, catalogue: faults.Catalogue = faults.VAST) -> list[faults.Rule]:
     """The rules of a profile; raises BadScript for an unknown one."""
     if name not in faults.PROFILES:
         raise faults.BadScript(f"profile is {name!r}; it has to be one of {', '.join(faults.PROFILES)}")
     rules = []
-    for kind in faults.CATALOGUE:
-        if name == "none" or kind.nasty == 0 or (name == "quirks" and kind.name not in faults.QUIRKS):
+    for kind in catalogue.kinds:
+        if name == "none" or kind.nasty == 0 or (name == "quirks" and kind.name not in catalogue.quirks):
             continue
         hazard = kind.when is faults.When.HAZARD
         rule = faults.Rule(kind, rate=None if hazard else kind.nasty, per_hour=kind.nasty if hazard else None)
@@ -25,7 +25,9 @@ def profile(name: str) -> list[faults.Rule]:
     return rules
 
 
-def parse(script: Mapping[str, Any] | None, *, default_profile: str = "quirks") -> list[faults.Rule]:
+def parse(
+    script: Mapping[str, Any] | None, *, default_profile: str = "quirks", catalogue: faults.Catalogue = faults.VAST
+) -> list[faults.Rule]:
     """Rules of a script document `{profile: …, faults: {name: rule or [rules]}}`; raises BadScript."""
     document = script or {}
     if not isinstance(document, Mapping):
@@ -37,21 +39,21 @@ def parse(script: Mapping[str, Any] | None, *, default_profile: str = "quirks") 
         raise faults.BadScript(
             f"the script has {', '.join(sorted(map(str, unknown)))}; allowed are profile, faults, switches"
         )
-    rules = profile(str(document.get("profile", default_profile)))
+    rules = profile(str(document.get("profile", default_profile)), catalogue)
     lines = document.get("faults") or {}
     if not isinstance(lines, Mapping):
         raise faults.BadScript("faults has to be a mapping from a fault's name to its rule or list of rules")
     for name, given in lines.items():
         for line in given if isinstance(given, list) else [given]:
-            rules.append(parse_rule(str(name), line))
+            rules.append(parse_rule(str(name), line, catalogue))
     return rules
 
 
-def parse_rule(name: str, line: Any) -> faults.Rule:
+def parse_rule(name: str, line: Any, catalogue: faults.Catalogue = faults.VAST) -> faults.Rule:
     """One rule; a bare number is its rate. Raises BadScript."""
-    kind = faults.BY_NAME.get(name)
+    kind = catalogue.by_name.get(name)
     if kind is None:
-        raise faults.BadScript(f"faults.{name} is not a fault; there are {', '.join(faults.BY_NAME)}")
+        raise faults.BadScript(f"faults.{name} is not a fault; there are {', '.join(catalogue.by_name)}")
     if isinstance(line, int | float) and not isinstance(line, bool):
         line = {"per_hour" if kind.when is faults.When.HAZARD else "rate": line}
     if not isinstance(line, Mapping):

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from bareboat.simulation import world
 
@@ -40,7 +40,16 @@ class Churn:
 class Market:
     """Asks over hosts. All times are unix seconds of the simulation."""
 
-    def __init__(self, *, seed: int, start_s: float, offers: int, churn: Churn) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        start_s: float,
+        offers: int,
+        churn: Churn,
+        hosts: Iterable[world.Host] | None = None,
+    ) -> None:
+        """Over `hosts`; without them over the known ten and as many grown ones as `offers` takes."""
         self._seed = seed
         self._start_s = start_s
         self._churn = churn
@@ -51,10 +60,10 @@ class Market:
         self._by_host: dict[int, dict[int, Ask]] = {}
         self.hosts: dict[int, world.Host] = {}
         self.stamp = 0
-        for host in world.seed_hosts(start_s):
+        for host in world.seed_hosts(start_s) if hosts is None else hosts:
             self._add(host)
         index = 0
-        while len(self._asks) < offers:
+        while hosts is None and len(self._asks) < offers:
             self._add(world.grow_host(index, seed, start_s))
             index += 1
         self._period = 0
@@ -85,6 +94,17 @@ class Market:
         ask.host.gpus_ours += ask.gpus
         self._drop(ask)
         self._relist(ask.host)
+
+    def carve(self, host: world.Host, gpus: int) -> Ask | None:
+        """An ask of exactly so many GPUs, listed or made for the purpose; None when the host has fewer free."""
+        if not 1 <= gpus <= host.gpus_free:
+            return None
+        current = self._by_host[host.machine_id]
+        if gpus not in current:
+            ask = Ask(next(self._ids), host, gpus, 0.0, 0.0)
+            self._price(ask)
+            current[gpus] = self._asks[ask.id] = ask
+        return current[gpus]
 
     def claim(self, host: world.Host, gpus: int) -> bool:
         """Takes GPUs for an instance that starts again; False when others (or we) have them."""
