@@ -59,6 +59,8 @@ class Watcher:
         self._gone_s: dict[str, float] = {}
         self._unproven: set[str] = set()
         self._listed_s = -math.inf
+        self._listing_wanted = False
+        self._expected: set[str] = set()
         self._foreign = 0
         self._owed_s = 0.0
         self._poked = asyncio.Event()
@@ -86,6 +88,19 @@ class Watcher:
             self._known[instance.id] = instance
             self._owners.setdefault(instance.mark.owner_uid, set()).add(instance.id)
         self.poke()
+
+    def expect(self, instance_id: str) -> None:
+        """Its owner says that it is rented. If the lists lack it, an exact read tells which of the two is wrong."""
+        if instance_id not in self._known:
+            self._expected.add(instance_id)
+
+    def listed_since(self, age_s: float) -> bool:
+        """Whether a listing that was believed began within the last `age_s` seconds. If not, one is made soon."""
+        if self._clock.monotonic_s() - self._listed_s <= age_s:
+            return True
+        self._listing_wanted = True
+        self.poke()
+        return False
 
     def seen(self, instance: instances.Instance) -> None:
         """Told by an exact read elsewhere."""
@@ -196,7 +211,9 @@ class Watcher:
         """While little changes; what changed then is read one by one, and ends are proven by reads too."""
         unsettled = sum(each.state not in instances.SETTLED for each in self._known.values())
         full_is_due = self._clock.monotonic_s() >= self._listed_s + max(300.0, self._pages * 30.0)
-        return not full_is_due and unsettled <= PAGE and len(self._ending_s) <= CONFIRMATIONS
+        return (
+            not full_is_due and not self._listing_wanted and unsettled <= PAGE and len(self._ending_s) <= CONFIRMATIONS
+        )
 
     async def _apply_census(self, census: instances.Census) -> bool:
         """False when the census says that a full listing is due."""
@@ -224,6 +241,7 @@ class Watcher:
         missing = [each for each in self._known.values() if each.id not in present]
         for instance_id in await self._confirmed(missing, started_s):
             self.gone(instance_id)
+        await self._check_expected(present)
         self._foreign = 0
         for each in listing.instances:
             if self._is_ghost(each.id, started_s):
@@ -234,6 +252,7 @@ class Watcher:
             else:
                 self._foreign += 1
         self._listed_s = started_s
+        self._listing_wanted = False
         window_s = self.cloud.visibility_window_s
         self._gone_s = {key: at_s for key, at_s in self._gone_s.items() if at_s + window_s >= started_s}
         self.listings += 1
@@ -260,15 +279,25 @@ class Watcher:
         for instance_id in lost[:CONFIRMATIONS]:
             instance = await self.cloud.instance(instance_id)
             if instance is not None:
-                raise errors.CloudDown(
-                    self.cloud.name,
-                    f"its list of instances lacks {len(missing)} of {len(self._known)}, "
-                    f"among them {instance_id}, which a read of its own still shows: the list is not believed",
-                )
+                raise self._not_believed(f"{len(missing)} of {len(self._known)}, among them {instance_id}")
             gone.append(instance_id)
         if asked and await self.cloud.instance(asked[0]) is not None:
             asked = []  # a list that lags, or that lacks more than it should: the next one may tell
         return asked + gone
+
+    async def _check_expected(self, present: set[str]) -> None:
+        """A list that lacks what is rented for certain may lack what nobody knows of yet, too."""
+        self._expected -= present
+        for instance_id in sorted(self._expected)[:CONFIRMATIONS]:
+            if await self.cloud.instance(instance_id) is not None:
+                raise self._not_believed(instance_id)
+            self._expected.discard(instance_id)
+
+    def _not_believed(self, lacks: str) -> errors.CloudDown:
+        return errors.CloudDown(
+            self.cloud.name,
+            f"its list of instances lacks {lacks}, which a read of its own still shows: the list is not believed",
+        )
 
     def _put(self, instance: instances.Instance) -> None:
         before = self._known.get(instance.id)

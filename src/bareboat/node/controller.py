@@ -161,14 +161,14 @@ class Pods:
     def _can_judge(self, record: records.Record) -> bool:
         """What an earlier process rented is judged only after a complete listing. A pod without any trace of an attempt
         may have lost it (annotations can be edited), so it waits for the clouds that answer."""
-        if record.attempt:
+        if record.attempt or record.instance_id:
             account = self._use.account(record.cloud)
             return account is not None and account.watcher.complete.is_set()
         watchers = [account.watcher for account in self._use.accounts.values()]
         return all(each.complete.is_set() or each.trouble is not None for each in watchers)
 
     async def _unjudged(self, pod: pods.Pod, record: records.Record) -> float | None:
-        if record.attempt and self._use.account(record.cloud) is None:
+        if (record.attempt or record.instance_id) and self._use.account(record.cloud) is None:
             why = f"it rented from {record.cloud!r}, which is not configured; nothing is done until it is"
             self._use.recorder.warning(telling.about(pod), "CloudNotConfigured", why)
             return 60.0
@@ -179,6 +179,8 @@ class Pods:
         self.records[record.uid] = record
         self._claim_by_mark(record)
         self._count(record)
+        if record.instance_id is not None:
+            self._use.accounts[record.cloud].watcher.expect(record.instance_id)
 
     def _claim_by_mark(self, record: records.Record) -> None:
         """Sets the record to what the clouds show as this pod's, if they show anything."""

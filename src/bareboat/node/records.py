@@ -178,8 +178,9 @@ def from_pod(pod: pods.Pod, now_s: float) -> Record:
     record.spent_usd = _usd(known.get(notes.SPENT), DEAREST_USD_PER_HOUR * (now_s - created_s) / 3600)
     record.avoid = {each for each in known.get(notes.AVOID, "").split(",") if each}
     record.asked_s = now_s  # an earlier process may have been asking until its very end
-    instance_id = known.get(notes.INSTANCE, "").partition("/")[2]
+    cloud, _, instance_id = known.get(notes.INSTANCE, "").partition("/")
     if instance_id:
+        record.cloud = cloud
         record.instance_id = instance_id
         record.renting = Renting.RENTED
         record.rented_s = record.attempted_s

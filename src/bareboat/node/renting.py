@@ -58,7 +58,8 @@ class Renting:
 
     async def look_up(self, record: records.Record, account: accounts.Account) -> float | None:
         """Settles an UNKNOWN attempt: adopts what its mark finds, or finds for certain that nothing was bought, by a
-        read that began after the visibility window. One call, then.
+        listing and a read that both began after the visibility window: a listing that is shown to be false shows that
+        the read by mark may be, too. One call, then.
 
         Returns the seconds after which to look again while that is not certain, else 0.
         """
@@ -71,6 +72,8 @@ class Renting:
             for one in accounts_:
                 one.watcher.poke()
             return min(LOOK_AGAIN_S, left_s + 0.1)
+        if not found and not all([one.watcher.listed_since(-left_s) for one in accounts_]):
+            return LOOK_AGAIN_S
         for one in accounts_ if not found else ():
             marked = list(await one.cloud.marked(mark))
             for each in marked:

@@ -77,6 +77,39 @@ async def test_a_list_that_lacks_what_a_read_still_shows_is_not_believed(rig: Ri
     assert rig.watcher.trouble is None and len(list(rig.watcher.known)) == 6
 
 
+async def test_a_list_that_lacks_what_an_owner_has_for_certain_is_not_believed(rig: Rig) -> None:
+    """By a process that is new: no list has shown it anything yet."""
+    await rig.clock.advance(1)
+    box = rig.rent()
+    rig.cloud.hidden = {box.id}
+    rig.watcher.expect(box.id)
+    await rig.clock.advance(30)
+    assert rig.watcher.trouble is not None and box.id in rig.watcher.trouble
+    assert not rig.watcher.listed_since(30.0)
+    rig.cloud.hidden = set()
+    await rig.clock.advance(60)
+    assert rig.watcher.trouble is None and rig.watcher.listed_since(20.0)
+
+
+async def test_what_an_owner_expects_and_neither_list_nor_read_show_is_no_reason_to_doubt_lists(rig: Rig) -> None:
+    rig.watcher.expect("4711")
+    await rig.clock.advance(30)
+    assert rig.watcher.trouble is None and rig.watcher.listed_since(20.0)
+    assert rig.cloud.calls["instance"] == 1
+
+
+async def test_a_full_list_that_somebody_waits_for_comes_in_place_of_a_census() -> None:
+    made = Rig(clouds.CountingCloud)
+    for number in range(100):
+        made.rent(f"u{number}")
+    async with running(made):
+        await made.clock.advance(120)
+        before = made.cloud.calls["instances"]
+        assert not made.watcher.listed_since(5.0)
+        await made.clock.advance(30)
+        assert made.cloud.calls["instances"] == before + 1 and made.watcher.listed_since(30.0)
+
+
 async def test_a_failed_list_changes_nothing_and_says_why(rig: Rig) -> None:
     box = rig.rent()
     await rig.clock.advance(15)

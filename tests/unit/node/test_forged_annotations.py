@@ -141,6 +141,28 @@ async def test_a_forged_cloud_does_not_hide_what_is_rented(cloud: str) -> None:
         assert not world.cloud.alive
 
 
+async def test_an_instance_id_on_a_pod_that_never_rented_does_not_keep_it_from_running() -> None:
+    async with nodes.installation() as world:
+        stranger = world.cloud.rent_by_hand("bareboat/cluster-2/uid-7/1")
+        uid = world.api.create(fake_pods.manifest("a"))
+        world.api.annotate("a", instance=f"vast/{stranger.id}")
+        world.start()
+        assert await world.run(120, until=lambda: world.phase("a") == "Running")
+        assert len(world.cloud.alive_for(uid)) == 1 and stranger.bills
+        world.api.delete_by_user("a")
+        assert await world.run(120, until=lambda: world.phase("a") == "gone")
+
+
+async def test_an_instance_of_a_cloud_that_is_not_configured_is_waited_for_and_said() -> None:
+    async with nodes.installation() as world:
+        world.api.create(fake_pods.manifest("a"))
+        world.api.annotate("a", instance="nimbus/7")
+        world.start()
+        await world.run(120)
+        assert world.cloud.calls["rent"] == 0
+        assert "CloudNotConfigured" in str(world.recorder.told)
+
+
 async def test_nobody_reads_a_strangers_output_through_a_forged_id() -> None:
     async with nodes.installation(clouds.LoggingCloud) as world:
         stranger = world.cloud.rent_by_hand(None)
