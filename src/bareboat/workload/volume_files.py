@@ -20,6 +20,8 @@ TOKEN_LIFE_S = 3600
 REFRESH_AT = 0.8
 OLDEST_TOKEN_S = 24 * 3600.0
 
+_NO_SOURCE = "it has a source that can't be had here; allowed are configMap, secret, downwardAPI, serviceAccountToken"
+
 Content = tuple[bytes, int]
 """A file's bytes and its permission bits."""
 Files = Mapping[str, Mapping[str, Content]]
@@ -194,52 +196,43 @@ class _Making:
 
     def volume(self, volume: pods.Volume) -> dict[str, Content]:
         made: dict[str, Content] = {}
-        described = projection(volume)
-        for index, source in enumerate(described.sources if described is not None else ()):
-            where = f"spec.volumes[{volume.name}]"
-            if volume.projected is not None:
-                where += f".projected.sources[{index}]"
-            for path, raw, mode in self._source(source, where):
+        described = projection(volume) or Projection()
+        for source in described.sources:
+            for path, raw, mode in self._source(source, volume.name):
                 if not is_inside(path):
-                    self._block(references.Kind.INVALID_VALUE, f"{where}: {path!r} leads out of the volume", where)
+                    self._block(references.Kind.INVALID_VALUE, f"path {path!r} leads out of the volume", volume.name)
                     continue
-                bits = (described.default_mode if mode is None and described is not None else mode) or 0
-                if source.service_account_token is not None and self._has_group:
-                    bits = 0o600  # as the kubelet does: with fsGroup a token is for its group, not for everybody
-                # What fsGroup means for a volume that is only read: its group may read everything.
-                made[path] = raw, (bits | 0o440 if self._has_group else bits) & 0o777
+                bits = described.default_mode if mode is None else mode
+                if self._has_group:
+                    # As the kubelet does with fsGroup: a token is for that group alone, and it may read every file.
+                    bits = (0o600 if source.service_account_token is not None else bits) | 0o440
+                made[path] = raw, bits & 0o777
         return made
 
-    def _source(self, source: Source, where: str) -> Iterator[tuple[str, bytes, int | None]]:
+    def _source(self, source: Source, volume: str) -> Iterator[tuple[str, bytes, int | None]]:
         if source.config_map is not None:
-            yield from self._object(sources.Kind.CONFIG_MAP, source.config_map, where)
+            yield from self._object(sources.Kind.CONFIG_MAP, source.config_map, volume)
         elif source.secret is not None:
-            yield from self._object(sources.Kind.SECRET, source.secret, where)
+            yield from self._object(sources.Kind.SECRET, source.secret, volume)
         elif source.downward_api is not None:
             for item in source.downward_api.items or ():
                 try:
                     yield item.path, self._downward(item).encode(), item.mode
                 except downward.Refused as refusal:
-                    self._block(references.Kind.UNSUPPORTED_SOURCE, f"{where} {item.path}: {refusal}", where)
+                    self._block(references.Kind.UNSUPPORTED_SOURCE, f"{item.path}: {refusal}", volume)
         elif source.service_account_token is not None:
-            wanted = source.service_account_token
-            token = self._given.get(_request(wanted))
-            if token is None:
-                self._block(
-                    references.Kind.FAILED_TO_READ_TOKEN,
-                    f"the service-account token for {wanted.path} (audience {wanted.audience or 'of the API server'}) "
-                    "has not been issued yet",
-                    where,
-                )
-                return
-            yield wanted.path, token.text.encode(), None
+            yield from self._token(source.service_account_token, volume)
         else:
-            self._block(
-                references.Kind.UNSUPPORTED_SOURCE,
-                f"{where} is no source of files that can be had here; allowed are configMap, secret, downwardAPI and "
-                "serviceAccountToken",
-                where,
-            )
+            self._block(references.Kind.UNSUPPORTED_SOURCE, _NO_SOURCE, volume)
+
+    def _token(self, source: TokenSource, volume: str) -> Iterator[tuple[str, bytes, None]]:
+        token = self._given.get(_request(source))
+        if token is not None:
+            yield source.path, token.text.encode(), None
+            return
+        audience = f"audience {source.audience}" if source.audience else "the API server's audience"
+        message = f"no service-account token has been issued yet for {source.path} ({audience})"
+        self._block(references.Kind.FAILED_TO_READ_TOKEN, message, volume)
 
     def _downward(self, item: DownwardFile) -> str:
         if item.field_ref is not None:
@@ -249,13 +242,12 @@ class _Making:
             return downward.resource(self._pod, nobody, item.resource_field_ref, self._node)
         raise downward.Refused("it has neither a fieldRef nor a resourceFieldRef")
 
-    def _object(self, kind: sources.Kind, source: ObjectSource, where: str) -> Iterator[tuple[str, bytes, int | None]]:
-        known = (
-            self._found.config_map(source.name) if kind is sources.Kind.CONFIG_MAP else self._found.secret(source.name)
-        )
+    def _object(self, kind: sources.Kind, source: ObjectSource, volume: str) -> Iterator[tuple[str, bytes, int | None]]:
+        find = self._found.config_map if kind is sources.Kind.CONFIG_MAP else self._found.secret
+        known = find(source.name)
         problem = references.missing(kind, source.name, known, source.optional, "its files are left out")
         if problem is not None:
-            self._note(problem)
+            self._note(problem.kind, problem.message, problem.blocks, volume)
             return
         data = _content(known)
         if source.items is None:
@@ -265,14 +257,16 @@ class _Making:
             if item.key in data:
                 yield item.path, data[item.key], item.mode
             elif not source.optional:
-                title = f"{self._pod.metadata.namespace}/{source.name}"
-                message = f"{kind} references non-existent {kind} key: {item.key} (in {title})"
-                self._block(references.missing_key(kind, optional=False), message, where)
+                word = "config" if kind is sources.Kind.CONFIG_MAP else "secret"
+                message = f"references non-existent {word} key: {item.key}"
+                self._block(references.missing_key(kind, optional=False), message, volume)
 
-    def _block(self, kind: references.Kind, message: str, where: str) -> None:
-        self._note(references.Problem(kind, message, True, where))
+    def _block(self, kind: references.Kind, message: str, volume: str) -> None:
+        self._note(kind, message, True, volume)
 
-    def _note(self, problem: references.Problem) -> None:
+    def _note(self, kind: references.Kind, message: str, blocks: bool, volume: str) -> None:
+        text = f'MountVolume.SetUp failed for volume "{volume}" : {message}' if blocks else message
+        problem = references.Problem(kind, text, blocks, f"volume {volume}")
         if problem not in self.problems:
             self.problems.append(problem)
 
