@@ -176,11 +176,11 @@ def _check(container: pods.Container, role: Role, probe: Mapping[str, Any] | Non
         port=port(container, action.get("port")),
         port_name=str(action.get("port", "")),
         http=_http(http) if isinstance(http, dict) else None,
-        initial_delay_s=_number(probe, "initialDelaySeconds", 0, least=0),
-        period_s=_number(probe, "periodSeconds", 10),
-        timeout_s=_number(probe, "timeoutSeconds", 1),
-        failures=_number(probe, "failureThreshold", 3),
-        successes=_number(probe, "successThreshold", 1),
+        initial_delay_s=number(probe, "initialDelaySeconds", 0, least=0),
+        period_s=number(probe, "periodSeconds", 10),
+        timeout_s=number(probe, "timeoutSeconds", 1),
+        failures=number(probe, "failureThreshold", 3),
+        successes=number(probe, "successThreshold", 1),
     )
 
 
@@ -192,7 +192,8 @@ def _http(action: Mapping[str, Any]) -> Http:
     return Http(path if path.startswith("/") else f"/{path}", str(action.get("scheme") or "HTTP").lower(), headers)
 
 
-def _number(probe: Mapping[str, Any], name: str, default: int, least: int = 1) -> int:
-    # The API server fills these in and checks them; a pod that came another way gets the default.
+def number(probe: Mapping[str, Any], name: str, default: int, least: int = 1) -> int:
+    """A whole number of a probe. The API server fills these in and checks them; a pod that came another way gets the
+    default."""
     value = probe.get(name)
     return value if isinstance(value, int) and value >= least else default
