@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import functools
+import ipaddress
 import os
-import socket
 import urllib.parse
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 
 import prometheus_client
@@ -182,8 +182,7 @@ class _Node:
             self._beat,
             self._about.lease_namespace,
             f"bareboat-{self._about.node_name}",
-            # The host's name: a process that is started anew in its place (and its container) need not wait.
-            socket.gethostname(),
+            election.identity(),
             clock=self._clock,
         )
         return NodeProgram(
@@ -290,11 +289,14 @@ class _Node:
         async def all_pods() -> list[pods.Pod]:
             return looked_after.all
 
+        async def running_pods() -> list[pods.Pod]:
+            return running(looked_after.all)
+
         handlers = routes.Handlers(
             container_logs=container_logs.ContainerLogs(use, looked_after),
             has_pod=lambda namespace, name, uid: _has(looked_after, namespace, name, uid),
             pods=all_pods,
-            running_pods=all_pods,
+            running_pods=running_pods,
             metrics=functools.partial(prometheus_client.generate_latest, metrics.registry(figures)),
         )
         return server.Server(
@@ -302,7 +304,7 @@ class _Node:
             tls=serving.tls,
             authenticator=authn.Authenticator(self._client, authn.Settings(), self._clock),
             authorizer=authz.Authorizer(self._client, self._about.node_name, authz.Settings(), self._clock),
-            settings=server.Settings(host=_listening_host(self._address), port=self._about.kubelet_port),
+            settings=server.Settings(host=listening_host(self._address), port=self._about.kubelet_port),
             clock=self._clock,
         )
 
@@ -322,9 +324,18 @@ def _has(looked_after: controller.Pods, namespace: str, name: str, uid: str | No
     return pod is not None and uid in (None, pod.metadata.uid)
 
 
-def _listening_host(address: str) -> str:
-    """A node on loopback (a sandbox) listens there alone."""
-    return address if address.startswith("127.") else "0.0.0.0"
+def running(known: Iterable[pods.Pod]) -> list[pods.Pod]:
+    """Those that have a process now, which `/runningpods/` and the statistics are about."""
+    return [pod for pod in known if pod.status.phase == "Running"]
+
+
+def listening_host(address: str) -> str:
+    """Every address of the family by which the API server reaches us; a node on loopback (a sandbox) listens there
+    alone."""
+    parsed = ipaddress.ip_address(address)
+    if parsed.is_loopback:
+        return address
+    return "0.0.0.0" if parsed.version == 4 else "::"
 
 
 def _health(use: parts.Parts) -> node_object.Health:

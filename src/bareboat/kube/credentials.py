@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import ssl
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 
 from bareboat.kube import errors
 from bareboat.plumbing import clock as clocks
+from bareboat.plumbing import memory_files
 
 TOKEN_FILE_LIFE_S = 60.0
 EXEC_TIMEOUT_S = 60.0
@@ -234,16 +234,15 @@ class Exec:
 
 
 def load_client_certificate(context: ssl.SSLContext, certificate_pem: str, key_pem: str, where: str) -> None:
-    """Takes a certificate into use for new connections. Blocks on a small private file, which is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="bareboat-") as folder:  # mode 0700; OpenSSL takes paths only
-        certificate, key = Path(folder) / "c", Path(folder) / "k"
-        certificate.write_text(certificate_pem)
-        key.touch(mode=0o600)
-        key.write_text(key_pem)
-        try:
+    """Takes a certificate into use for new connections. Writes to no disk where the system has files in memory."""
+    try:
+        with (
+            memory_files.holding(certificate_pem.encode()) as certificate,
+            memory_files.holding(key_pem.encode()) as key,
+        ):
             context.load_cert_chain(certificate, key, password=_no_password)
-        except (ssl.SSLError, OSError) as problem:
-            raise errors.ConfigError(f"{where}: client certificate and key can't be used: {problem}") from problem
+    except (ssl.SSLError, OSError) as problem:
+        raise errors.ConfigError(f"{where}: client certificate and key can't be used: {problem}") from problem
 
 
 def _no_password() -> str:

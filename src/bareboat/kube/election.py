@@ -5,6 +5,8 @@ Invariant: who can't renew stops leading before another may begin.
 """
 
 import asyncio
+import socket
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,12 +19,21 @@ from bareboat.plumbing import clock as clocks
 log = structlog.get_logger()
 
 
+def identity() -> str:
+    """A new name for a candidate: that of the host for people, and a random part, as Go's clients have it.
+
+    The host's name alone would let two processes of one host lead at once. The price: who is killed and started again
+    waits for its own lease to run out.
+    """
+    return f"{socket.gethostname()}_{uuid.uuid4()}"
+
+
 class Lost(Exception):
     """We led and could not renew in time; somebody else may lead now. What led has been cancelled."""
 
 
 class Election:
-    """A candidate, known by `identity` (unique among the candidates, such as the pod's name).
+    """A candidate, known by `identity` (unique among the candidates over time, as `identity()` makes it).
 
     Give it a Client of its own. `lease_s` is how long others wait for a silent leader, `deadline_s` how long a leader
     goes on without a successful renewal (it has to be well below: stopping takes time too).

@@ -4,13 +4,10 @@ A client certificate is asked for, never required, so that bearer tokens work to
 ends the handshake (the kubelet would go on to other credentials; Python's TLS can't accept what it didn't verify).
 """
 
-import os
 import ssl
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+
+from bareboat.plumbing import memory_files
 
 
 class BadCertificate(Exception):
@@ -72,7 +69,10 @@ class Tls:
         context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
         context.num_tickets = 0
         try:
-            with _as_file(chain.certificate_pem) as certificate_path, _as_file(chain.key_pem) as key_path:
+            with (
+                memory_files.holding(chain.certificate_pem) as certificate_path,
+                memory_files.holding(chain.key_pem) as key_path,
+            ):
                 context.load_cert_chain(certificate_path, key_path)
         except (ssl.SSLError, ValueError) as error:
             raise BadCertificate(
@@ -88,23 +88,3 @@ class Tls:
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             context.verify_mode = ssl.CERT_OPTIONAL
         return context
-
-
-@contextmanager
-def _as_file(content: bytes) -> Iterator[Path]:
-    """A path to give to OpenSSL, which reads keys from files only; in memory where the system can, so that a private
-    key touches no disk and a read-only file system does no harm."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
-        try:
-            # It is memory and never waits; without this mark, tools that look for blocking calls can't know.
-            os.set_blocking(descriptor, False)
-            os.write(descriptor, content)
-            yield Path(f"/proc/self/fd/{descriptor}")
-        finally:
-            os.close(descriptor)
-        return
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(content)
-        file.flush()
-        yield Path(file.name)

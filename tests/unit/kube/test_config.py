@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import ssl
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,18 @@ def test_in_a_pod_without_token_the_message_says_what_to_set(tmp_path: Path) -> 
 def test_nothing_at_all_says_where_was_looked(tmp_path: Path) -> None:
     with pytest.raises(errors.ConfigError, match=r"KUBECONFIG is not set.*\.kube/config does not exist"):
         configs.load(environ={"HOME": str(tmp_path)})
+
+
+def test_a_client_certificate_needs_no_disk_to_write_to(
+    tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    leaf = authority.issue_cert("me@example.org")
+    certificate, key = leaf.cert_chain_pems[0].bytes().decode(), leaf.private_key_pem.bytes().decode()
+    credentials.load_client_certificate(ssl.create_default_context(), certificate, key, "here")
+    other = authority.issue_cert("you@example.org").private_key_pem.bytes().decode()
+    with pytest.raises(errors.ConfigError, match="here: client certificate and key can't be used"):
+        credentials.load_client_certificate(ssl.create_default_context(), certificate, other, "here")
 
 
 def test_certificates_may_stand_inline_or_in_files_beside_the_kubeconfig(tmp_path: Path, authority: trustme.CA) -> None:

@@ -7,27 +7,12 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
-from tests.unit.kube import fakeapi, leasestore
+from tests.unit.kube import fakeapi
+from tests.unit.kube.leasing import leasestore
 
 from bareboat.kube import client as clients
 from bareboat.kube import leases
 from bareboat.plumbing import clock as clocks
-
-
-@pytest.fixture
-async def served() -> AsyncIterator[tuple[leasestore.LeaseApi, clients.Client]]:
-    async with leasestore.served() as pair:
-        yield pair
-
-
-@pytest.fixture
-def api(served: tuple[leasestore.LeaseApi, clients.Client]) -> leasestore.LeaseApi:
-    return served[0]
-
-
-@pytest.fixture
-def client(served: tuple[leasestore.LeaseApi, clients.Client]) -> clients.Client:
-    return served[1]
 
 
 @asynccontextmanager

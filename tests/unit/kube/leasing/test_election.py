@@ -1,31 +1,16 @@
 """At most one leads, a standby takes over, and who can't renew stops in time."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
 
 import pytest
 from structlog.testing import capture_logs
-from tests.unit.kube import fakeapi, leasestore
+from tests.unit.kube import fakeapi
+from tests.unit.kube.leasing import leasestore
 
 from bareboat.kube import client as clients
 from bareboat.kube import election
 from bareboat.plumbing import clock as clocks
-
-
-@pytest.fixture
-async def served() -> AsyncIterator[tuple[leasestore.LeaseApi, clients.Client]]:
-    async with leasestore.served() as pair:
-        yield pair
-
-
-@pytest.fixture
-def api(served: tuple[leasestore.LeaseApi, clients.Client]) -> leasestore.LeaseApi:
-    return served[0]
-
-
-@pytest.fixture
-def client(served: tuple[leasestore.LeaseApi, clients.Client]) -> clients.Client:
-    return served[1]
 
 
 class Candidate:
@@ -158,6 +143,19 @@ async def test_what_led_and_failed_is_passed_on_and_the_lease_given_back(
     with pytest.raises(RuntimeError, match="a bug"):
         await election.Election(client, "kube-system", "lead", "me").run(lead)
     assert api.leases["lead"]["spec"]["holderIdentity"] == ""
+
+
+async def test_two_processes_of_one_host_do_not_both_lead(api: leasestore.LeaseApi, client: clients.Client) -> None:
+    first, second = election.identity(), election.identity()
+    assert first.startswith(f"{socket.gethostname()}_") and second.startswith(f"{socket.gethostname()}_")
+    clock, leading = clocks.ManualClock(), set[str]()
+    ahead = Candidate(client, first, clock, leading)
+    await fakeapi.until(lambda: leading == {first}, "the first leads")
+    behind = Candidate(client, second, clock, leading)
+    await settle(clock, 25)
+    assert leading == {first}
+    await behind.stop()
+    await ahead.stop()
 
 
 def test_times_that_can_let_two_lead_are_refused(client: clients.Client) -> None:
