@@ -104,8 +104,10 @@ class Broker:
         bans: blacklist.Blacklist | None = None,
         past: history.History | None = None,
         latencies: Latencies | None = None,
+        rank: Callable[..., ranking.Ranking] = ranking.rank,
         shelf_life_s: float = 10.0,
     ) -> None:
+        """`rank` puts offers in order as `ranking.rank` does, for whoever has an order of their own."""
         self.ledger = ledger
         self.bans = bans or blacklist.Blacklist()
         self.past = past or history.History()
@@ -113,6 +115,7 @@ class Broker:
         self._clock = clock
         self._selection = selection
         self._latencies = latencies
+        self._rank = rank
         self._shelf_life_s = shelf_life_s
         self._shelves: dict[needs.Needs, _Shelf] = {}
         self._searching: dict[needs.Needs, asyncio.Lock] = {}
@@ -294,7 +297,7 @@ class Broker:
         situation = matching.Situation(now_s=self._clock.now_s(), bans=self.bans)
         if self._latencies is not None and chosen.rules.latency_check:
             situation = await self._latencies(found, wanted, chosen, situation)
-        ranked = ranking.rank(found, wanted, chosen.rules, chosen.weights, situation, past=self.past)
+        ranked = self._rank(found, wanted, chosen.rules, chosen.weights, situation, past=self.past)
         return _Shelf(ranked, self._clock.monotonic_s(), deque(range(len(ranked.ranked))), deque())
 
     def _tidy(self) -> None:
