@@ -5,6 +5,7 @@ An action is one step. After it the pod is looked at again, so an order of steps
 
 from dataclasses import dataclass
 
+from bareboat.access import documents
 from bareboat.core import instances
 from bareboat.node import records
 from bareboat.workload import pod as pods
@@ -12,6 +13,7 @@ from bareboat.workload import status as statuses
 
 RESTART_FIRST_S, RESTART_LONGEST_S, RESTART_RESET_S = 10.0, 300.0, 600.0
 PULL_FIRST_S, PULL_LONGEST_S = 10.0, 300.0
+GRACE_S = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,14 @@ class EndInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class StopContainers:
+    """Have the runner stop them in order, as long as the grace lasts; the instance ends afterwards."""
+
+    grace_s: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """Nothing of the workload ran: end this instance, say why, take another machine after a pause."""
 
@@ -67,6 +77,7 @@ class GiveUp:
     event: str
     avoid_machine: bool = True
     pull_problem: bool = False
+    ssh_problem: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,20 @@ class Remove:
     """Nothing is rented for this pod, for certain: the object may go."""
 
 
-Action = Rest | Rent | LookUp | Confirm | ReadExit | EndInstance | GiveUp | Ended | Finish | Replace | Remove
+Action = (
+    Rest
+    | Rent
+    | LookUp
+    | Confirm
+    | ReadExit
+    | EndInstance
+    | StopContainers
+    | GiveUp
+    | Ended
+    | Finish
+    | Replace
+    | Remove
+)
 
 
 def decide(
@@ -106,9 +130,10 @@ def decide(
         return LookUp()
     if pod.metadata.deletion_timestamp is not None:
         rented = record.renting is records.Renting.RENTED
-        return EndInstance("its pod was deleted") if rented else Remove()
+        return _stopped(pod, record, now_s, "its pod was deleted") if rented else Remove()
     if record.end is not None:
-        return EndInstance("its pod is over") if record.renting is records.Renting.RENTED else Rest()
+        rented = record.renting is records.Renting.RENTED
+        return _stopped(pod, record, now_s, "its pod is over") if rented else Rest()
     left_s = deadline_left_s(pod, record, now_s)
     if left_s is not None and left_s <= 0:
         return Finish(_deadline_exceeded(record, now_s))
@@ -116,6 +141,25 @@ def decide(
     if isinstance(action, Rest) and left_s is not None:
         return Rest(min(left_s, action.seconds if action.seconds is not None else left_s))
     return action
+
+
+def grace_s(pod: pods.Pod, now_s: float) -> float:
+    """What is left to the containers: of a deleted pod until its deletion time, else what its spec gives."""
+    deleted = pod.metadata.deletion_timestamp
+    if deleted is not None:
+        return max(0.0, deleted.timestamp() - now_s)
+    given_s = pod.spec.termination_grace_period_seconds
+    return float(GRACE_S if given_s is None else given_s)
+
+
+def _stopped(pod: pods.Pod, record: records.Record, now_s: float, why: str) -> Action:
+    """The end of the instance, once its containers have had their grace."""
+    if record.is_followed and record.told is not None and not record.told.ended and not record.ending_why:
+        if record.stop_by_s is None:
+            return StopContainers(grace_s(pod, now_s), why)
+        if now_s < record.stop_by_s:
+            return Rest(record.stop_by_s - now_s)
+    return EndInstance(why)
 
 
 def deadline_left_s(pod: pods.Pod, record: records.Record, now_s: float) -> float | None:
@@ -147,7 +191,7 @@ def _rented(
     if instance.state is instances.State.FAILED:
         return _failed(record, instance, now_s)
     if instance.state is instances.State.EXITED:
-        return ReadExit()
+        return lost(record, _why_stopped(instance), now_s) if record.access == records.SSH else ReadExit()
     if instance.state is instances.State.STOPPED:
         return lost(record, _why_stopped(instance), now_s)
     if instance.state in instances.BOOTING:
@@ -156,7 +200,37 @@ def _rented(
     if instance.state is instances.State.UNREACHABLE:
         left_s = (record.unreachable_s or now_s) + policy.unreachable_timeout_s - now_s
         return Rest(left_s) if left_s > 0 else lost(record, f"its host was unreachable: {instance.message}", now_s)
-    return Rest()
+    return _followed(record, now_s, policy) if record.access == records.SSH else Rest()
+
+
+def _followed(record: records.Record, now_s: float, policy: Policy) -> Action:
+    """The machine runs: what its runner says counts, once it has said anything."""
+    told = record.told
+    if told is not None:
+        return Finish(end_of(told, record, now_s)) if told.ended else Rest()
+    left_s = record.rented_s + policy.start_timeout_s - now_s
+    if record.has_run:
+        return Rest()  # it runs without us; that it can't be reached is no reason to end it
+    if left_s > 0:
+        return Rest(left_s)
+    why = record.unfollowed_why or "no answer"
+    message = (
+        f"machine {record.machine_id} could not be made ready over ssh within {policy.start_timeout_s:.0f} s: {why}"
+    )
+    return GiveUp("SshUnreachable", message, "SshUnreachable", ssh_problem=True)
+
+
+def end_of(told: documents.State, record: records.Record, now_s: float) -> records.End:
+    """Of a pod whose runner says that all is over."""
+    if told.failure:
+        broken = pods.Terminated(128, "ContainerCannotRun", told.failure)
+        return records.End(_timed(broken, record, now_s), "RunnerFailed", told.failure, process_ended=True)
+    ends = [each.terminated for each in (*told.containers, *told.init) if each.terminated is not None]
+    first = next((each for each in ends if each.exit_code), ends[0] if ends else None)
+    if first is None:
+        return records.End(_timed(pods.Terminated(137, "Error"), record, now_s), process_ended=True)
+    ended = pods.Terminated(first.exit_code, first.reason, first.message)
+    return records.End(_timed(ended, record, now_s), process_ended=True)
 
 
 def lost(record: records.Record, why: str, now_s: float) -> Action:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
+from bareboat.access import documents
 from bareboat.core import offers
 from bareboat.workload import annotations as notes
 from bareboat.workload import pod as pods
@@ -16,6 +17,7 @@ from bareboat.workload import probing
 from bareboat.workload import status as statuses
 
 DEAREST_USD_PER_HOUR = 1000.0
+PLAIN, SSH = "plain", "ssh"
 
 
 class Renting(Enum):
@@ -50,7 +52,9 @@ class End:
 class Record:
     """Mutable, one per pod uid, touched by that key's one worker only.
 
-    `asked_s` is the latest moment at which a rent call of the present attempt may have been under way.
+    `asked_s` is the latest moment at which a rent call of the present attempt may have been under way. In ssh access
+    `told` is the newest word of the present instance's runner, `unfollowed_why` why none can be had, and `stop_by_s` the
+    end of the grace that its containers were given.
     """
 
     uid: str
@@ -84,11 +88,19 @@ class Record:
     probe: probing.Verdict | None = None
     resumed_probe: probing.Verdict | None = None
     has_run: bool = False
+    access: str = PLAIN
+    told: documents.State | None = None
+    host_key: str = ""
+    image_id: str = ""
+    unfollowed_why: str = ""
+    stop_by_s: float | None = None
     refused_generation: int = 0
     stale: bool = False
     told_support: bool = False
 
-    def new_attempt(self, offer: offers.Offer, usd_per_hour: float, image: str, now_s: float) -> None:
+    def new_attempt(
+        self, offer: offers.Offer, usd_per_hour: float, image: str, now_s: float, access: str = PLAIN
+    ) -> None:
         """The mark of this attempt is unique from here on; written to the pod before anything is bought."""
         self.attempt += 1
         self.attempted_s = self.asked_s = now_s
@@ -99,6 +111,14 @@ class Record:
         self.running_s = self.unreachable_s = None
         self.exit_reads = 0
         self.probe = self.resumed_probe = None
+        self.access = access
+        self.host_key = self.unfollowed_why = ""
+        self.told = self.stop_by_s = None
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether a runner tells how the pod's containers are."""
+        return self.access == SSH and self.told is not None
 
     @property
     def container_id(self) -> str:
@@ -139,8 +159,10 @@ class Record:
         self.instance_id = None
         self.rented_s = 0.0
         self.ending_why = ""
-        self.running_s = self.unreachable_s = None
+        self.running_s = self.unreachable_s = self.stop_by_s = None
         self.probe = None
+        if self.end is None:
+            self.told = None
 
     def annotations(self) -> dict[str, str | None]:
         """The part that outlives this process; None takes an annotation away."""
@@ -157,6 +179,8 @@ class Record:
             notes.INSTANCE: f"{self.cloud}/{self.instance_id}" if rented else None,
             notes.IMAGE: self.image or None,
             notes.AVOID: ",".join(sorted(self.avoid)) or None,
+            notes.ACCESS_USED: self.access if rented or self.renting is Renting.UNKNOWN else None,
+            notes.HOST_KEY: self.host_key or None if rented else None,
             notes.SPENT: f"{self.spent_usd:.6f}" if self.spent_usd else None,
         }
 
@@ -176,6 +200,8 @@ def from_pod(pod: pods.Pod, now_s: float) -> Record:
     record.image = known.get(notes.IMAGE, "")
     record.usd_per_hour = _usd(known.get(notes.PRICE), DEAREST_USD_PER_HOUR)
     record.spent_usd = _usd(known.get(notes.SPENT), DEAREST_USD_PER_HOUR * (now_s - created_s) / 3600)
+    record.access = SSH if known.get(notes.ACCESS_USED) == SSH else PLAIN
+    record.host_key = known.get(notes.HOST_KEY, "")
     record.avoid = {each for each in known.get(notes.AVOID, "").split(",") if each}
     record.asked_s = now_s  # an earlier process may have been asking until its very end
     cloud, _, instance_id = known.get(notes.INSTANCE, "").partition("/")

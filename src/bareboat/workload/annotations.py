@@ -22,6 +22,8 @@ AVOID = OURS + "avoid-machines"
 ADDRESS = OURS + "address"
 PORTS = OURS + "ports"
 SPENT = OURS + "spent-usd"
+ACCESS_USED = OURS + "access-used"
+HOST_KEY = OURS + "ssh-host-key"
 
 RENT = "rent"
 ACCESS = "access"
