@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 import shutil
 import socket
@@ -13,16 +12,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-
-from bareboat.clouds.vast import sim
-from bareboat.simulation import clock, estate, market, rentals
-from bareboat.simulation.machines import forked
+from tests.integration import running_vast
 
 DEADLINE_S = 60.0
 IMAGE = "python:3.12"
 PORT = 8000
 QUERY = 'num_gpus=1 gpu_name in ["RTX 4090","RTX 3090","RTX A6000"] direct_port_count>=8'
-PLAN = estate.Plan(churn=market.Churn.none(), boot=rentals.BootTimes.instant())
 # Vast takes 4096 characters of arguments.
 SERVER = (Path(__file__).parent / "workload.py").read_text().replace("    ", " ")
 
@@ -49,17 +44,8 @@ def program(name: str) -> str:
     return found
 
 
-@dataclasses.dataclass
-class Cloud:
-    """The simulated account, seen by its owner."""
-
-    sim: sim.Simulator
-    http: aiohttp.ClientSession
-
-    async def call(self, method: str, path: str, body: Any = None) -> Any:
-        headers = {"Authorization": f"Bearer {self.sim.api_key}"}
-        async with self.http.request(method, self.sim.url + path, json=body, headers=headers) as response:
-            return await response.json(content_type=None)
+class Cloud(running_vast.Owner):
+    """The account that the proxies rent on."""
 
     async def template(self, name: str = "my_web", **changes: Any) -> str:
         """Makes one; returns its hash."""
@@ -197,15 +183,8 @@ class Proxy:
 
 @pytest.fixture
 async def cloud() -> AsyncIterator[Cloud]:
-    switches = sim.Switches(rate_limits=False)
-    async with (
-        forked.ForkedMachines() as park,
-        sim.served(
-            clock=clock.SimulatedClock(), plan=PLAN, switches=switches, script={"profile": "none"}, park=park
-        ) as served,
-        aiohttp.ClientSession() as http,
-    ):
-        yield Cloud(served, http)
+    async with running_vast.opened(Cloud) as owner:
+        yield owner
 
 
 Launcher = Callable[..., Proxy]
@@ -231,7 +210,7 @@ async def launch(cloud: Cloud, tmp_path: Path) -> AsyncIterator[Launcher]:
             "NGINX_LISTEN_PORT": str(free_port()),
             "VAST_URL": cloud.sim.url,
             "VAST_RATE_LIMIT": "off",
-            "VAST_VISIBILITY_WINDOW_S": "2",
+            "VAST_VISIBILITY_WINDOW_S": "0.5",
             "BAREBOAT_PROXY_LISTEN_ADDRESS": "127.0.0.1",
             "BAREBOAT_PROXY_HEALTH_PORT": str(free_port()),
             "BAREBOAT_PROXY_STATE_DIR": str(folder / "state"),

@@ -1,32 +1,17 @@
 """Instances of the simulated Vast.ai that really run: processes, ports, logs, exits, and nothing left behind."""
 
 import asyncio
-import dataclasses
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
-
-from bareboat.clouds.vast import sim
-from bareboat.simulation import clock, estate, market, rentals
-from bareboat.simulation.machines import forked
+from tests.integration import running_vast
 
 DEADLINE_S = 30.0
-PLAN = estate.Plan(churn=market.Churn.none(), boot=rentals.BootTimes.instant())
 
 
-@dataclasses.dataclass
-class Account:
-    sim: sim.Simulator
-    http: aiohttp.ClientSession
-
-    async def call(self, method: str, path: str, body: Any = None) -> Any:
-        headers = {"Authorization": f"Bearer {self.sim.api_key}"}
-        async with self.http.request(method, self.sim.url + path, json=body, headers=headers) as response:
-            return json.loads(await response.read())
-
+class Account(running_vast.Owner):
     async def rented(self, image: str, *args: str, **body: Any) -> int:
         query = {"num_gpus": {"eq": 1}, "gpu_name": {"eq": "RTX 4090"}, "direct_port_count": {"gte": 8}}
         [offer, *_] = (await self.call("POST", "/api/v0/bundles/", query))["offers"]
@@ -64,15 +49,8 @@ class Account:
 
 @pytest.fixture
 async def account() -> AsyncIterator[Account]:
-    switches = sim.Switches(rate_limits=False)
-    async with (
-        forked.ForkedMachines() as park,
-        sim.served(
-            clock=clock.SimulatedClock(), plan=PLAN, switches=switches, script={"profile": "none"}, park=park
-        ) as served,
-        aiohttp.ClientSession() as http,
-    ):
-        yield Account(served, http)
+    async with running_vast.opened(Account) as owner:
+        yield owner
 
 
 async def test_a_rented_server_answers_on_its_mapped_port_and_knows_where_it_runs(account: Account) -> None:
