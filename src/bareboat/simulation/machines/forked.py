@@ -6,6 +6,7 @@ process, its machines end with it.
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -18,14 +19,14 @@ from types import TracebackType
 from typing import Self
 
 import bareboat
-from bareboat.simulation.machines import control, logs, machine, plans
+from bareboat.simulation.machines import control, logs, machine, plans, zygote
 
 _PREFIX = "bareboat-machines-"
 _READY_S = 30.0
 _ANSWER_S = 60.0
 _CODE = """\
 import sys
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from bareboat.simulation.machines import zygote
 zygote.main(int(sys.argv[1]))
 """
@@ -101,6 +102,12 @@ class ForkedMachine:
             self._link.send({"do": "signal", "number": 9})
         async with asyncio.timeout(_ANSWER_S):
             return await self.wait()
+
+    def set_ssh(self, *, is_open: bool, drop: bool = False) -> None:
+        self._link.send({"do": "ssh", "is_open": is_open, "drop": drop})
+
+    def write_files(self, files: Mapping[str, machine.File]) -> None:
+        self._link.send({"do": "write", "files": plans.wire(files)})
 
     async def remove(self) -> None:
         self._removed = True
@@ -214,7 +221,7 @@ class ForkedMachines:
                 "-c",
                 _CODE,
                 str(theirs.fileno()),
-                str(Path(bareboat.__file__).parent.parent),
+                *_import_paths(),
                 pass_fds=(theirs.fileno(),),
                 env={"PATH": os.defpath},
                 stdin=asyncio.subprocess.DEVNULL,
@@ -247,13 +254,13 @@ class ForkedMachines:
         ours.setblocking(False)
         with contextlib.ExitStack() as handed_over:
             handed_over.enter_context(theirs)
-            bound = plans.bind(spec.ports, handed_over)
+            bound = plans.bind(plans.ports(spec), handed_over)
             link = control.Control()
             await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
             made = ForkedMachine(link, bound.host_ports, log_path, self._machines.discard)
             try:
                 files = [theirs.fileno(), *(listener.fileno() for listener in bound.listeners)]
-                socket.send_fds(requests, [b"m"], files)
+                socket.send_fds(requests, [zygote.PLAIN if spec.ssh is None else zygote.WITH_SSH], files)
                 link.send(plans.plan(spec, bound, log_path, self._host, number))
                 # From here the monitor holds them; ours would keep ports open after the machine's end.
                 handed_over.close()
@@ -266,6 +273,15 @@ class ForkedMachines:
                 raise
         self._machines.add(made)
         return made
+
+
+def _import_paths() -> list[str]:
+    """Where the zygote finds this package, and asyncssh with what it needs."""
+    own = str(Path(bareboat.__file__).parent.parent)
+    places = [importlib.util.find_spec(name) for name in ("asyncssh", "cryptography", "cffi", "typing_extensions")]
+    found = [str(Path(place.origin).parent) for place in places if place is not None and place.origin is not None]
+    folders = (folder if folder.endswith("-packages") else str(Path(folder).parent) for folder in found)
+    return list(dict.fromkeys((own, *folders)))
 
 
 def _private_folder() -> Path:

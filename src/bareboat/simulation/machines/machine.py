@@ -51,6 +51,29 @@ class File:
     mode: int = 0o644
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ssh:
+    """An ssh server on `port`, which is mapped like the machine's other ports.
+
+    `host_key` is a private key in OpenSSH's format. `authorized_keys` are the lines that root's file has at the first
+    start. While it is not `is_open`, callers are refused as if no server listened (see `Machine.set_ssh`); it is shut
+    again by each start when it began shut. `banner` comes before the login, `motd` before a shell with a terminal,
+    where `tmux` then takes over the screen unless root's home has a `.no_auto_tmux`. `max_sessions` counts commands and
+    shells of one connection. `accept_env` are patterns of variable names that a client may set.
+    """
+
+    host_key: str = field(repr=False)
+    authorized_keys: Sequence[str] = ()
+    port: int = 22
+    is_open: bool = True
+    sftp: bool = True
+    banner: str = ""
+    motd: str = ""
+    tmux: bool = False
+    max_sessions: int = 10
+    accept_env: Sequence[str] = ("LANG", "LC_*")
+
+
 def _no_env(_: Mapping[Port, int]) -> Mapping[str, str]:
     return {}
 
@@ -79,6 +102,7 @@ class MachineSpec:
     files: Mapping[str, File] = field(default_factory=dict)
     workdir: str | None = None
     user: str | None = None
+    ssh: Ssh | None = None
 
     def argv(self) -> list[str]:
         if self.entrypoint is not None:
@@ -134,6 +158,15 @@ class Machine(Protocol):
 
     async def kill(self, *, oom: bool = False) -> ExitStatus:
         """KILL to everything in the machine. With `oom` the end is reported as the kernel's for want of memory."""
+        ...
+
+    def set_ssh(self, *, is_open: bool, drop: bool = False) -> None:
+        """Opens or shuts the door of the ssh server; `drop` ends the server and all its connections first, and the
+        next caller gets a new one, which reads its host key again. Nothing happens without `MachineSpec.ssh`."""
+        ...
+
+    def write_files(self, files: Mapping[str, File]) -> None:
+        """Has files written while the machine runs, in place; nothing happens while it doesn't."""
         ...
 
     async def remove(self) -> None:

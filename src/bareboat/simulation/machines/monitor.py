@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bareboat.simulation.machines import agent, cgroups, logs, ns, workload
+from bareboat.simulation.machines import agent, cgroups, doors, logs, ns, view, workload
 
 _CHUNK_BYTES = 1 << 16
 _JOINED = ("user", "mnt", "net", "uts", "ipc")
@@ -27,6 +27,7 @@ class Monitor:
         self._plan = plan
         self._control = control
         self._listeners = list(zip(listeners, plan["ports"], strict=True))
+        self._door: doors.Door | None = None
         self._selector = selectors.DefaultSelector()
         self._log = logs.Writer(Path(plan["log_path"]))
         self._main: int | None = None
@@ -48,6 +49,7 @@ class Monitor:
         self._selector.register(self._control, selectors.EVENT_READ, self._on_control)
         for listener, _ in self._listeners:
             listener.setblocking(False)
+        self._hang_door()
         self._listen()
         try:
             self._launch()
@@ -195,20 +197,55 @@ class Monitor:
 
     def _start_agent(self, main: int) -> None:
         """The first connection of a run: from here on the agent takes them all, until the run ends."""
-        if self._plan["kept_apart"]:
-            processes = os.open(f"/proc/{main}/ns/pid", os.O_RDONLY)
-            try:
-                pid = ns.joined([*self._kept, processes], 0)
-            finally:
-                os.close(processes)
-        else:
-            pid = os.fork()
+        pid = self._fork_inside(main)
         if pid == 0:
             ns.run_in_child(self._be_agent)
         self._agent = pid
         for listener, _ in self._listeners:
             self._selector.unregister(listener)
         self._watch(pid, self._on_agent_exit)
+
+    def _fork_inside(self, main: int) -> int:
+        if not self._plan["kept_apart"]:
+            return os.fork()
+        processes = os.open(f"/proc/{main}/ns/pid", os.O_RDONLY)
+        try:
+            return ns.joined([*self._kept, processes], 0)
+        finally:
+            os.close(processes)
+
+    def _hang_door(self) -> None:
+        """Takes the listener of the ssh port, if the machine has a server for it, away from the relay."""
+        asked = self._plan["ssh"]
+        for pair in self._listeners if asked else ():
+            if pair[1] == asked["port"]:
+                self._listeners.remove(pair)
+                self._door = doors.Door(
+                    pair[0], self._selector, self._enter_as_workload, self._be_sshd, is_open=asked["is_open"]
+                )
+                return
+
+    def _enter_as_workload(self, work: Callable[[], None]) -> int | None:
+        """Forks `work` into the machine, under its memory limit."""
+        if self._main is None:
+            return None
+        try:
+            pid = self._fork_inside(self._main)
+        except (ProcessLookupError, FileNotFoundError):
+            return None
+        if pid == 0:
+            ns.run_in_child(work)
+        if self._group:
+            with contextlib.suppress(OSError):
+                self._group.add(pid)
+        return pid
+
+    def _be_sshd(self, listener: socket.socket) -> None:
+        from bareboat.simulation.machines import sshd  # the zygote has imported it, for machines that ask for one
+
+        ns.die_with_parent()
+        self._control.close()
+        sshd.serve(listener, self._plan["ssh"])
 
     def _be_agent(self) -> None:
         ns.die_with_parent()
@@ -242,11 +279,24 @@ class Monitor:
             _kill(self._main, asked["number"])
         elif asked["do"] == "start" and self._main is None:
             self._launch()
+        elif asked["do"] == "ssh" and self._door is not None:
+            self._door.set_open(asked["is_open"])
+            if asked["drop"]:
+                self._door.drop()
+        elif asked["do"] == "write":
+            self._write(asked["files"])
+
+    def _write(self, files: dict[str, Any]) -> None:
+        pid = self._enter_as_workload(lambda: view.lay_all(files))
+        if pid is not None:
+            os.waitpid(pid, 0)
 
     def _take_down(self) -> None:
         for pid in (self._main, self._agent):
             if pid is not None:
                 _kill(pid, signal.SIGKILL)
+        if self._door is not None:
+            self._door.bury()
         for pid in (self._agent, self._main):
             if pid is not None:
                 os.waitpid(pid, 0)

@@ -15,6 +15,8 @@ from typing import Any
 from bareboat.simulation.machines import machine, nvidia
 
 LOOPBACK = "127.0.0.1"
+SSH_HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
+AUTHORIZED_KEYS = "/root/.ssh/authorized_keys"
 _SYSTEM_PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
 _FAMILIES = ("alpine", "busybox", "ubuntu", "debian")
 
@@ -96,9 +98,8 @@ def plan(spec: machine.MachineSpec, bound: Bound, log_path: Path, host: Host, nu
     if host.python:
         env["PATH"] = f"{env.get('PATH', os.defpath)}:/opt/sim/bin"
     env.setdefault("HOSTNAME", spec.hostname)
-    workdir = spec.workdir or spec.image.workdir or "/"
-    if not host.kept_apart:
-        workdir = str(host.folder / f"machine-{number}")
+    own_root = "" if host.kept_apart else str(host.folder / f"machine-{number}")
+    workdir = own_root or spec.workdir or spec.image.workdir or "/"
     return {
         "argv": spec.argv(),
         "env": env,
@@ -114,7 +115,32 @@ def plan(spec: machine.MachineSpec, bound: Bound, log_path: Path, host: Host, nu
         "files": {path: [base64.b64encode(content).decode(), mode] for path, (content, mode) in _files(spec, host)},
         "log_path": str(log_path),
         "ports": bound.targets,
+        "ssh": _ssh(spec.ssh, own_root) if spec.ssh is not None else None,
     }
+
+
+def _ssh(asked: machine.Ssh, own_root: str) -> dict[str, Any]:
+    return {
+        "root": own_root,
+        "port": asked.port,
+        "is_open": asked.is_open,
+        "sftp": asked.sftp,
+        "banner": asked.banner,
+        "motd": asked.motd,
+        "tmux": asked.tmux,
+        "max_sessions": asked.max_sessions,
+        "accept_env": list(asked.accept_env),
+    }
+
+
+def ports(spec: machine.MachineSpec) -> list[machine.Port]:
+    """What is asked for, with the ssh server's."""
+    return [*spec.ports, *([(spec.ssh.port, "tcp")] if spec.ssh is not None else [])]
+
+
+def wire(files: Mapping[str, machine.File]) -> dict[str, list[Any]]:
+    """Files as the monitor takes them."""
+    return {path: [base64.b64encode(file.content).decode(), file.mode] for path, file in files.items()}
 
 
 def _files(spec: machine.MachineSpec, host: Host) -> list[tuple[str, tuple[bytes, int]]]:
@@ -125,6 +151,10 @@ def _files(spec: machine.MachineSpec, host: Host) -> list[tuple[str, tuple[bytes
         # A folder of few entries where it has to be laid over the host's.
         path = "/usr/bin/nvidia-smi" if host.usr_writable else "/usr/local/bin/nvidia-smi"
         found[path] = (nvidia.script(spec.gpu).encode(), 0o755)
+    if spec.ssh is not None:
+        keys = "".join(f"{key.strip()}\n" for key in spec.ssh.authorized_keys)
+        found[SSH_HOST_KEY] = (spec.ssh.host_key.encode(), 0o600)
+        found[AUTHORIZED_KEYS if host.kept_apart else "/.ssh/authorized_keys"] = (keys.encode(), 0o600)
     found |= {path: (file.content, file.mode) for path, file in spec.files.items()}
     return list(found.items())
 

@@ -171,6 +171,15 @@ def _devices() -> None:
         (dev / name).symlink_to(target)
 
 
+def lay_all(files: dict[str, Any]) -> None:
+    """Writes files into a machine that runs, in a process that has joined it; path → [base64, mode]."""
+    for path, (content, mode) in files.items():
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(base64.b64decode(content))
+        target.chmod(mode)
+
+
 def _lay(target: Path, content: bytes, mode: int, writable: bool) -> None:
     if not writable:
         _make_room(target)

@@ -1,13 +1,15 @@
 """The warmed process that machines are forked from: everything is imported before, so a machine costs a fork.
 
-It stays single-threaded and runs no event loop. A request is one byte with open files: the control socket, over which
-the plan comes as one line, and the machine's listening sockets. The end of its own socket, or the death of the
-simulator, ends all machines and then the zygote.
+It stays single-threaded and runs no event loop. A request is one byte (with an ssh server or without) with open files:
+the control socket, over which the plan comes as one line, and the machine's listening sockets. The end of its own
+socket, or the death of the simulator, ends all machines and then the zygote.
 """
 
 import array
 import contextlib
+import functools
 import gc
+import importlib
 import json
 import os
 import signal
@@ -17,6 +19,7 @@ from typing import Any
 
 from bareboat.simulation.machines import cgroups, ladder, monitor, ns
 
+PLAIN, WITH_SSH = b"m", b"s"
 _MOST_FILES = 128
 _LONGEST_BURIAL_S = 10.0
 
@@ -41,12 +44,17 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the simulator's to handle
     gc.collect()
     gc.freeze()
+    lacking = ""
+    warm = False
     try:
-        while files := _receive(requests):
+        while (request := _receive(requests))[1]:
+            kind, files = request
+            if kind == WITH_SSH and not warm:
+                warm, lacking = True, _warm_up()
             pid = os.fork()
             if pid == 0:
                 requests.close()
-                ns.run_in_child(lambda: _watch_over(files, rung))
+                ns.run_in_child(functools.partial(_watch_over, files, rung, lacking))
             for file in files:
                 os.close(file)
     finally:
@@ -67,18 +75,29 @@ def _bury() -> None:
         time.sleep(0.002)
 
 
-def _receive(requests: socket.socket) -> list[int]:
-    """The files of the next request; none at the end."""
+def _warm_up() -> str:
+    """Imports the ssh server, once the first machine asks for it; returns why that can't be done."""
+    try:
+        importlib.import_module("bareboat.simulation.machines.sshd")
+    except ImportError as error:
+        return f"this Python has no ssh server for machines: {error}"
+    gc.collect()
+    gc.freeze()
+    return ""
+
+
+def _receive(requests: socket.socket) -> tuple[bytes, list[int]]:
+    """The kind and the files of the next request; no files at the end."""
     fds = array.array("i")
     room = socket.CMSG_SPACE(_MOST_FILES * fds.itemsize)
     data, control, _, _ = requests.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
     for level, kind, content in control:
         if data and level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-    return list(fds)
+    return data, list(fds)
 
 
-def _watch_over(files: list[int], rung: ladder.Rung) -> None:
+def _watch_over(files: list[int], rung: ladder.Rung, lacking: str) -> None:
     control, *listeners = (socket.socket(fileno=file) for file in files)
     sent = bytearray()
     while not sent.endswith(b"\n"):
@@ -87,4 +106,7 @@ def _watch_over(files: list[int], rung: ladder.Rung) -> None:
             return
         sent += data
     plan: dict[str, Any] = json.loads(sent) | rung.settings()
+    if plan["ssh"] and lacking:
+        control.sendall(json.dumps({"event": "failed", "reason": lacking}).encode() + b"\n")
+        return
     monitor.Monitor(plan, control, listeners).run()
