@@ -53,7 +53,7 @@ class Record:
     """Mutable, one per pod uid, touched by that key's one worker only.
 
     `asked_s` is the latest moment at which a rent call of the present attempt may have been under way. In ssh access
-    `told` is the newest word of the present instance's runner, `unfollowed_why` why none can be had, and `stop_by_s` the
+    `told` is the newest word of the present instance's runner, `unfollowed_why` why there is none, and `stop_by_s` the
     end of the grace that its containers were given.
     """
 
