@@ -4,6 +4,7 @@ Invariants: container names and images are the spec's; exactly one container sta
 moves only with its status; a terminal phase is never left; Ready is False in a terminal phase.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,6 +12,8 @@ import msgspec
 
 from bareboat.workload import pod as pods
 
+Told = tuple[bool, str, str]
+"""Of a condition: whether it holds, its reason, its message."""
 SUCCEEDED, FAILED, RUNNING, PENDING = "Succeeded", "Failed", "Running", "Pending"
 TERMINAL = frozenset({SUCCEEDED, FAILED})
 MESSAGE_BYTES = 1024
@@ -103,6 +106,8 @@ def same(left: pods.PodStatus, right: pods.PodStatus) -> bool:
     """Whether writing `left` over `right` would change anything that we own."""
     ours = {condition.type: condition for condition in left.conditions}
     theirs = {condition.type: condition for condition in right.conditions if condition.type in ours}
+    if left.pod_ip and (left.pod_ip, left.pod_ips) != (right.pod_ip, right.pod_ips):
+        return False
     return ours == theirs and all(
         getattr(left, field) == getattr(right, field)
         for field in (
@@ -112,6 +117,7 @@ def same(left: pods.PodStatus, right: pods.PodStatus) -> bool:
             "host_ip",
             "start_time",
             "container_statuses",
+            "init_container_statuses",
             "observed_generation",
         )
     )
@@ -148,25 +154,47 @@ def _container(container: pods.Container, view: View, is_ready: bool) -> pods.Co
 def _conditions(pod: pods.Pod, view: View, now_phase: str, is_ready: bool, now_s: float) -> list[pods.Condition]:
     names = " ".join(container.name for container in pod.spec.containers)
     unready = ("", "") if is_ready else _why_unready(view, now_phase, names)
-    gates = [gate.get("conditionType", "") for gate in pod.spec.readiness_gates]
-    standing = {condition.type: condition for condition in pod.status.conditions}
-    open_gates = [gate for gate in gates if gate not in standing or standing[gate].status != "True"]
-    ready = (is_ready, *unready)
-    if is_ready and open_gates:
-        ready = (False, "ReadinessGatesNotReady", f"conditions that are not True: {' '.join(open_gates)}")
-    wanted: list[tuple[str, bool, str, str]] = [
-        ("PodReadyToStartContainers", view.network_up, "", ""),
-        ("Initialized", True, "PodCompleted" if now_phase == SUCCEEDED else "", ""),
-        ("Ready", *ready),
-        ("ContainersReady", is_ready, *unready),
-        ("PodScheduled", True, "", ""),
+    initialized = (True, "PodCompleted" if now_phase == SUCCEEDED else "", "")
+    return conditions(
+        pod,
+        network_up=view.network_up,
+        initialized=initialized,
+        containers_ready=(is_ready, *unready),
+        disrupted_why=view.disrupted_why,
+        now_s=now_s,
+    )
+
+
+def conditions(
+    pod: pods.Pod, *, network_up: bool, initialized: Told, containers_ready: Told, disrupted_why: str, now_s: float
+) -> list[pods.Condition]:
+    """The kubelet's own conditions; a merge by type leaves everybody else's as they are."""
+    standing = {each.type: each for each in pod.status.conditions}
+    ready = containers_ready
+    if ready[0] and (why := _open_gates(pod, standing)):
+        ready = (False, "ReadinessGatesNotReady", clip(why))
+    wanted: list[tuple[str, Told]] = [
+        ("PodReadyToStartContainers", (network_up, "", "")),
+        ("Initialized", initialized),
+        ("Ready", ready),
+        ("ContainersReady", containers_ready),
+        ("PodScheduled", (True, "", "")),
     ]
-    if view.disrupted_why:
-        wanted.append(("DisruptionTarget", True, "TerminationByKubelet", clip(view.disrupted_why)))
-    return [
-        _condition(pod, standing.get(kind), kind, holds, reason, message, now_s)
-        for kind, holds, reason, message in wanted
-    ]
+    if disrupted_why:
+        wanted.append(("DisruptionTarget", (True, "TerminationByKubelet", clip(disrupted_why))))
+    return [_condition(pod, standing.get(kind), kind, *told, now_s) for kind, told in wanted]
+
+
+def _open_gates(pod: pods.Pod, standing: Mapping[str, pods.Condition]) -> str:
+    """Why the pod's readiness gates are not all open, in the kubelet's words; empty when they are."""
+    why = []
+    for gate in (each.get("conditionType", "") for each in pod.spec.readiness_gates):
+        found = standing.get(gate)
+        if found is None:
+            why.append(f'corresponding condition of pod readiness gate "{gate}" does not exist.')
+        elif found.status != "True":
+            why.append(f'the status of pod readiness gate "{gate}" is not "True", but {found.status}')
+    return ", ".join(why)
 
 
 def _why_unready(view: View, now_phase: str, names: str) -> tuple[str, str]:
