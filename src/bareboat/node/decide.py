@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from bareboat.access import documents
 from bareboat.core import instances
-from bareboat.node import records
+from bareboat.node import records, restarting
 from bareboat.workload import pod as pods
 from bareboat.workload import status as statuses
 
-RESTART_FIRST_S, RESTART_LONGEST_S, RESTART_RESET_S = 10.0, 300.0, 600.0
 PULL_FIRST_S, PULL_LONGEST_S = 10.0, 300.0
 GRACE_S = 30
 
@@ -258,10 +257,8 @@ def restarts(pod: pods.Pod, terminated: pods.Terminated) -> bool:
 
 
 def restart_pause_s(record: records.Record, now_s: float) -> float:
-    """10 s doubling to 300 s, from the start again after ten good minutes."""
-    if record.running_s is not None and now_s - record.running_s >= RESTART_RESET_S:
-        return RESTART_FIRST_S
-    return float(min(RESTART_LONGEST_S, RESTART_FIRST_S * 2 ** min(record.restart_count, 10)))
+    """How long the container that ends now waits for its next start."""
+    return restarting.pause_s(record.restart_count, None if record.running_s is None else now_s - record.running_s)
 
 
 def _booting(record: records.Record, instance: instances.Instance, now_s: float, policy: Policy) -> Action:

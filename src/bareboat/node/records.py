@@ -1,16 +1,17 @@
 """What the node remembers of one pod's renting. Everything that money depends on is also in the pod's annotations.
 
-A record is rebuilt from annotations and status at start; what is only in memory (back-off, waiting reason) may be lost.
+A record is rebuilt from annotations and status at start, the wait before a restart of its container among it; what is
+only in memory (the pause after a failed try to rent) may be lost.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import Enum
 
 from bareboat.access import documents
 from bareboat.core import offers
+from bareboat.node import restarting
 from bareboat.workload import annotations as notes
 from bareboat.workload import pod as pods
 from bareboat.workload import probing
@@ -188,11 +189,11 @@ class Record:
 def from_pod(pod: pods.Pod, now_s: float) -> Record:
     """The record of a pod that this process sees for the first time. An attempt without an instance is UNKNOWN."""
     known: Mapping[str, str] = pod.metadata.annotations or {}
-    record = Record(pod.metadata.uid, pod.key, _unix_s(pod.status.start_time) or now_s)
+    record = Record(pod.metadata.uid, pod.key, statuses.unix_s(pod.status.start_time) or now_s)
     created = pod.metadata.creation_timestamp
     created_s = now_s if created is None else min(created.timestamp(), now_s)
     record.attempt = _count(known.get(notes.ATTEMPT))
-    record.attempted_s = min(max(_unix_s(known.get(notes.ATTEMPTED_AT)) or now_s, created_s), now_s)
+    record.attempted_s = min(max(statuses.unix_s(known.get(notes.ATTEMPTED_AT)) or now_s, created_s), now_s)
     record.cloud = known.get(notes.CLOUD, "")
     record.offer_id = known.get(notes.OFFER, "")
     record.machine_id = known.get(notes.MACHINE, "")
@@ -212,11 +213,11 @@ def from_pod(pod: pods.Pod, now_s: float) -> Record:
         record.rented_s = record.attempted_s
     elif record.attempt and (notes.ATTEMPTED_AT in known or notes.INSTANCE in known):
         record.renting = Renting.UNKNOWN
-    _from_status(record, pod)
+    _from_status(record, pod, now_s)
     return record
 
 
-def _from_status(record: Record, pod: pods.Pod) -> None:
+def _from_status(record: Record, pod: pods.Pod, now_s: float) -> None:
     for each in pod.status.container_statuses[:1]:
         record.restart_count = each.restart_count
         record.last = each.last_state.terminated
@@ -224,8 +225,9 @@ def _from_status(record: Record, pod: pods.Pod) -> None:
             record.ending_why = "its container has ended"
         if each.state.waiting is not None:
             record.waiting = each.state.waiting
+            record.not_before_s = restarting.not_before_s(each, now_s)
         if each.state.running is not None:
-            record.running_s = _unix_s(each.state.running.started_at)
+            record.running_s = statuses.unix_s(each.state.running.started_at)
             record.has_run = True
             # A ready pod stays ready over a restart of the node until a probe says otherwise.
             record.resumed_probe = probing.Verdict(started=bool(each.started), ready=each.ready)
@@ -234,15 +236,6 @@ def _from_status(record: Record, pod: pods.Pod) -> None:
     if pod.status.phase in statuses.TERMINAL and record.end is None:
         unknown = pods.Terminated(137, "ContainerStatusUnknown")
         record.end = End(unknown, pod.status.reason, pod.status.message, process_ended=True)
-
-
-def _unix_s(text: str | None) -> float | None:
-    if not text:
-        return None
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC).timestamp()
-    except ValueError:
-        return None
 
 
 def _count(text: str | None) -> int:

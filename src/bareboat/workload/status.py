@@ -49,6 +49,16 @@ def stamp(unix_s: float) -> str:
     return datetime.fromtimestamp(int(unix_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def unix_s(text: str | None) -> float | None:
+    """The other way round; None for nothing and for what is no such time."""
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
 def phase(pod: pods.Pod, view: View) -> str:
     """A terminal phase that the API already has stays, and what ran is never Pending again."""
     if pod.status.phase in TERMINAL:

@@ -63,6 +63,26 @@ async def test_a_process_that_fails_starts_again_elsewhere_after_growing_pauses(
         ]
 
 
+async def test_the_pause_before_a_restart_goes_on_in_the_next_process() -> None:
+    async with nodes.installation(clouds.LoggingCloud) as world:
+        world.start()
+        await running(world, restartPolicy="OnFailure")
+        world.api.edit("a", lambda pod: pod["status"]["containerStatuses"][0].update(restartCount=3))
+        await world.kill()
+        world.start()
+        assert await world.run(20, until=lambda: world.phase("a") == "Running" and bool(world.pods.records))
+        box = world.cloud.alive[0]
+        world.cloud.log_text[box.id] = "\nbareboat: exit 1 attempt 1\n"
+        box.state = State.EXITED
+        assert await world.run(20, until=lambda: waiting(world) == "CrashLoopBackOff")  # 80 s
+        await world.run(10)
+        await world.kill()
+        world.start()
+        await world.run(55)
+        assert world.cloud.calls["rent"] == 1 and waiting(world) == "CrashLoopBackOff"
+        assert await world.run(30, until=lambda: world.cloud.calls["rent"] == 2)
+
+
 async def test_a_code_that_never_comes_is_told_as_unknown_after_some_tries() -> None:
     async with nodes.installation(clouds.LoggingCloud) as world:
         world.start()

@@ -1,14 +1,18 @@
 """What outlives a process: annotations written by one record are read back as the same renting."""
 
+import itertools
+
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes import nodes
 from tests.fakes import pods as fake_pods
 
-from bareboat.node import records
+from bareboat.node import decide, records
 from bareboat.workload import annotations as notes
 from bareboat.workload import pod as pods
+from bareboat.workload import status as statuses
 
 NOW_S = 1_790_000_000.0
 Renting = records.Renting
@@ -85,6 +89,56 @@ def test_a_running_container_is_taken_up_with_its_start_and_readiness() -> None:
     record = records.from_pod(pod_with({}, phase="Running", containerStatuses=[container]), NOW_S)
     assert record.running_s is not None and record.has_run and record.restart_count == 3
     assert record.resumed_probe is not None and record.resumed_probe.ready
+
+
+def waiting_to_restart(count: int, *, started_s: float, ended_s: float, reason: str = "CrashLoopBackOff") -> pods.Pod:
+    ended = {"exitCode": 3, "startedAt": statuses.stamp(started_s), "finishedAt": statuses.stamp(ended_s)}
+    container = {
+        "name": "main",
+        "restartCount": count,
+        "state": {"waiting": {"reason": reason}},
+        "lastState": {"terminated": ended},
+    }
+    return pod_with({}, phase="Running", containerStatuses=[container])
+
+
+@pytest.mark.parametrize(
+    ("count", "ran_s", "ended_ago_s", "left_s"),
+    [
+        (1, 5, 0, 10),
+        (1, 5, 4, 6),
+        (3, 5, 1, 39),
+        (9, 5, 100, 200),
+        (9, 600, 2, 8),  # ten good minutes
+        (2, 5, 3600, None),
+        (1, 5, -9999, 10),  # an end in the future is not believed
+        (0, 5, 0, 10),
+        (2**31 - 1, 5, 0, 300),
+    ],
+)
+def test_the_wait_before_a_restart_outlives_the_process(
+    count: int, ran_s: float, ended_ago_s: float, left_s: float | None
+) -> None:
+    ended_s = NOW_S - ended_ago_s
+    record = records.from_pod(waiting_to_restart(count, started_s=ended_s - ran_s, ended_s=ended_s), NOW_S)
+    assert max(0.0, record.not_before_s - NOW_S) == (left_s or 0.0)
+
+
+def test_the_wait_that_is_read_back_is_the_one_that_was_begun() -> None:
+    for count, ran_s in itertools.product(range(8), (3.0, 599.0, 601.0)):
+        record = records.Record("u", ("t", "a"), NOW_S, restart_count=count, running_s=NOW_S - ran_s)
+        begun_s = decide.restart_pause_s(record, NOW_S)
+        pod = waiting_to_restart(count + 1, started_s=NOW_S - ran_s, ended_s=NOW_S)
+        assert records.from_pod(pod, NOW_S + 2).not_before_s == NOW_S + begun_s
+
+
+def test_a_container_that_waits_for_something_else_is_not_held_back() -> None:
+    pod = waiting_to_restart(5, started_s=NOW_S - 9, ended_s=NOW_S, reason="NoOffers")
+    assert records.from_pod(pod, NOW_S).not_before_s == 0.0
+    garbled = waiting_to_restart(5, started_s=NOW_S, ended_s=NOW_S)
+    assert garbled.status.container_statuses[0].last_state.terminated is not None
+    garbled.status.container_statuses[0].last_state.terminated.finished_at = "soon"
+    assert records.from_pod(garbled, NOW_S).not_before_s == 0.0
 
 
 OURS = [notes.ATTEMPT, notes.ATTEMPTED_AT, notes.CLOUD, notes.PRICE, notes.INSTANCE, notes.SPENT, notes.AVOID]
