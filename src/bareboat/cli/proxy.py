@@ -2,19 +2,17 @@
 
 import asyncio
 import os
-import signal
 import sys
+from collections.abc import Callable
 
 import typer
 
 from bareboat import settings as settings_
 from bareboat.clouds import discovery
 from bareboat.core import cloud as clouds
-from bareboat.core import errors
 from bareboat.plumbing import clock as clocks
-from bareboat.plumbing import logs, supervise
-from bareboat.proxy import health, nginx, program, renting
-from bareboat.proxy import site as sites
+from bareboat.plumbing import logs
+from bareboat.proxy import health, process, program, renting
 
 app = typer.Typer(
     add_completion=False,
@@ -69,28 +67,15 @@ def _probe(what: str) -> None:
     raise typer.Exit(0 if good else 1)
 
 
-def _ended(work) -> None:  # type: ignore[no-untyped-def]
-    try:
-        about: settings_.Proxy = settings_.read(settings_.Proxy)
-        logging = settings_.read(settings_.Logging, log_level="debug" if about.debug else None)
-        logs.configure(logging.log_format, logging.log_level)
-        asyncio.run(work(about))
-    except (settings_.Bad, nginx.Refused, sites.BadTemplate, ValueError) as wrong:
-        _told(str(wrong))
-        raise typer.Exit(2) from None
-    except OSError as trouble:
-        _told(f"can't listen: {trouble}")
-        raise typer.Exit(1) from None
-    except errors.CloudError as trouble:
-        _told(str(trouble))
-        raise typer.Exit(1) from None
-    except supervise.Fatal as fatal:
-        _told(str(fatal))
-        raise typer.Exit(fatal.exit_code) from None
+def _ended(work: Callable[[], None]) -> None:
+    code = process.exit_code(work)
+    if code:
+        raise typer.Exit(code)
 
 
-def _told(why: str) -> None:
-    sys.stderr.write("".join(f"bareboat proxy: {line}\n" for line in why.splitlines()))
+def _read() -> tuple[settings_.Proxy, settings_.Logging]:
+    about: settings_.Proxy = settings_.read(settings_.Proxy)
+    return about, settings_.read(settings_.Logging, log_level="debug" if about.debug else None)
 
 
 def _opened(about: settings_.Proxy, clock: clocks.Clock) -> renting.Account:
@@ -99,28 +84,27 @@ def _opened(about: settings_.Proxy, clock: clocks.Clock) -> renting.Account:
     cloud: clouds.Cloud = driver.open(settings_.read(driver.settings, api_key=about.api_key), clock)
     assert isinstance(cloud, clouds.RentsFromTemplates)
     for warning in about.parsed_query().warnings:
-        _told(f"VAST_SEARCH_QUERY: {warning}")
+        process.warn(f"VAST_SEARCH_QUERY: {warning}")
     return cloud
 
 
-async def _serve(about: settings_.Proxy) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    clock = clocks.SystemClock()
-    cloud = _opened(about, clock)
-    try:
-        await program.Program(about.plan(), cloud, clock).run(stop)
-    finally:
-        await cloud.close()
+def _serve() -> None:
+    about, logging = _read()
+    cloud = _opened(about, clocks.SystemClock())
+    process.become(process.Handed(about.plan(), cloud, logging.log_format, logging.log_level))
 
 
-async def _destroy(about: settings_.Proxy) -> None:
-    clock = clocks.SystemClock()
-    cloud = _opened(about, clock)
-    try:
-        ended = await program.Program(about.plan(), cloud, clock).destroy()
-    finally:
-        await cloud.close()
+def _destroy() -> None:
+    about, logging = _read()
+    logs.configure(logging.log_format, logging.log_level)
+    ended = asyncio.run(_destroyed(about))
     sys.stdout.write(f"destroyed: {', '.join(ended)}\n" if ended else "there is no instance of this pod\n")
+
+
+async def _destroyed(about: settings_.Proxy) -> list[str]:
+    clock = clocks.SystemClock()
+    cloud = _opened(about, clock)
+    try:
+        return await program.Program(about.plan(), cloud, clock).destroy()
+    finally:
+        await cloud.close()

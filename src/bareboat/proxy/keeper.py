@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from bareboat.core import errors, instances, launches
+from bareboat.core import budget, errors, instances, labels, launches
+from bareboat.fleet import broker
 from bareboat.plumbing import backoff, supervise
 from bareboat.plumbing import clock as clocks
 from bareboat.proxy import about as abouts
@@ -23,6 +24,17 @@ log = structlog.get_logger()
 
 LOOK_TIMEOUT_S = 120.0
 SAY_AGAIN_S = 60.0
+DESTROY_PATIENCE_S = 120.0
+"""How long `destroy` goes on while the cloud gives no usable answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """A rent call may have bought: until its attempt is seen, or a look begun after `until_s` has not found it. No
+    attempt stands for an earlier life of which nothing is known."""
+
+    until_s: float
+    attempt: str = ""
 
 
 @dataclass
@@ -31,8 +43,10 @@ class _Memory:
 
     bought: instances.Instance | None = None
     bought_s: float = 0.0
-    doubt_until_s: float | None = None
+    doubt: _Doubt | None = None
     ending: dict[str, str] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    unseen_until_s: dict[str, float] = field(default_factory=dict)
     silent_since_s: dict[str, float] = field(default_factory=dict)
     waiting_since_s: dict[str, float] = field(default_factory=dict)
     was_up: set[str] = field(default_factory=set)
@@ -71,14 +85,16 @@ class Keeper:
         self._not_before_s = 0.0
         self._said: dict[str, tuple[str, float]] = {}
         self._hopeless = ""
+        self._foreign: set[str] = set()
         self.changed = asyncio.Event()
         """Set when nginx was pointed elsewhere."""
 
     async def run(self) -> None:
         """Once a poll for ever."""
-        noted_s = self._note.at_s(self._clock.now_s())
-        if noted_s is not None:
-            self._memory.doubt_until_s = noted_s + self._cloud.visibility_window_s
+        first = self._note.begins()
+        self._memory.doubt = self._doubt_of_before()
+        if first and self._memory.doubt is None:
+            self._memory.doubt = _Doubt(self._clock.now_s() + self._cloud.visibility_window_s)
         too_often = await self._bans.started_too_often()
         while True:
             wait_s = self._pace.busy_poll_s
@@ -101,19 +117,38 @@ class Keeper:
             await self._clock.sleep(wait_s)
 
     async def destroy(self) -> list[str]:
-        """Ends all of the pod's instances; returns their ids once reads say that they are gone."""
-        ended = []
-        for instance in decide.decide(await self._labelled(), self._wanted("", 0), decide.Known(0.0)).ours:
-            self._memory.ending[instance.id] = "bareboat proxy destroy"
-            ended.append(instance.id)
-        while self._memory.ending:
+        """Ends all of the pod's instances, those too that a rent call under way may still bring; returns their ids once
+        reads say that they are gone. A proxy that serves beside this one rents no other."""
+        self._note.closes()
+        ended: list[str] = []
+        give_up_s = self._clock.monotonic_s() + DESTROY_PATIENCE_S
+        while True:
+            wait_s = self._pace.busy_poll_s
             try:
-                await self._end()
+                if await self._ended_all(ended):
+                    return ended
+                give_up_s = self._clock.monotonic_s() + DESTROY_PATIENCE_S
             except errors.Throttled as slow:
-                await self._clock.sleep(slow.after_s)
-            if self._memory.ending:
-                await self._clock.sleep(self._pace.busy_poll_s)
-        return ended
+                wait_s = max(wait_s, slow.after_s)
+            except errors.CloudDown as trouble:
+                if self._clock.monotonic_s() > give_up_s:
+                    raise
+                self._say("cloud.trouble", trouble.why)
+            await self._clock.sleep(wait_s)
+
+    async def _ended_all(self, ended: list[str]) -> bool:
+        """One look for what `destroy` has to end; whether nothing is left and nothing can come any more."""
+        began_s = self._clock.now_s()
+        found = await self._cloud.labelled(self._about.label)
+        for instance in decide.decide(found, self._wanted("", 0), decide.Known(began_s)).ours:
+            if instance.id not in ended:
+                self._memory.ending[instance.id] = "bareboat proxy destroy"
+                ended.append(instance.id)
+        if self._memory.doubt is None or self._note.left(began_s) is None:
+            self._memory.doubt = self._doubt_of_before()
+        self._settle_doubt(found, began_s)
+        await self._end()
+        return not self._memory.ending and self._memory.doubt is None
 
     async def _step(self, too_often: str) -> bool:
         """One look and what follows; whether all is well."""
@@ -124,6 +159,7 @@ class Keeper:
         if too_often and decision.keep is not None:
             await self._condemn(decision.keep, too_often)
             decision = await self._decided(template, found)
+        self._foreign = {each.id for each in decision.foreign}
         for foreign in decision.foreign:
             self._say("instance.foreign", f"instance {foreign.id} carries the label but the mark of another cluster")
         for end in decision.ends:
@@ -174,11 +210,22 @@ class Keeper:
     async def _labelled(self) -> list[instances.Instance]:
         began_s = self._clock.now_s()
         found = {each.id: each for each in await self._cloud.labelled(self._about.label)}
-        await self._find_bought(found)
+        for seen in found:
+            self._memory.unseen_until_s.pop(seen, None)
+        await self._find_bought(found, began_s)
+        await self._find_kept(found)
         self._settle_doubt(found.values(), began_s)
         return list(found.values())
 
-    async def _find_bought(self, found: dict[str, instances.Instance]) -> None:
+    async def _find_kept(self, found: dict[str, instances.Instance]) -> None:
+        """A list that lacks what serves may have fallen short: only a read of its own says that it is gone."""
+        kept = self._memory.kept_id
+        if kept and kept not in found and kept not in self._memory.ending:
+            read = await self._cloud.instance(kept)
+            if read is not None:
+                found[kept] = read
+
+    async def _find_bought(self, found: dict[str, instances.Instance], began_s: float) -> None:
         """Lists lag behind rents: until it is listed, what was bought is read by its id."""
         memory, bought = self._memory, self._memory.bought
         if bought is None:
@@ -190,7 +237,7 @@ class Keeper:
         read = await self._cloud.instance(bought.id)
         if read is not None:
             found[read.id] = read
-        elif self._clock.now_s() - memory.bought_s < self._cloud.visibility_window_s:
+        elif began_s - memory.bought_s <= self._cloud.visibility_window_s:
             found[bought.id] = bought
         else:
             log.warning("instance.never_seen", id=bought.id)
@@ -198,14 +245,24 @@ class Keeper:
             memory.bought = None
             self._note.clear()
 
+    def _doubt_of_before(self) -> _Doubt | None:
+        """What the process before this one may have bought unseen, as its note tells. A rent call is cut short with the
+        step that it belongs to, so it was made at most so long after the note."""
+        now_s, window_s = self._clock.now_s(), self._cloud.visibility_window_s
+        left = self._note.left(now_s)
+        if left is not None:
+            return _Doubt(min(now_s, left.at_s + LOOK_TIMEOUT_S) + window_s, left.name)
+        return None
+
     def _settle_doubt(self, found: Iterable[instances.Instance], began_s: float) -> None:
-        """Nothing of ours was left when we tried to rent, so one of ours is what we may have bought."""
-        doubt_s, ending = self._memory.doubt_until_s, self._memory.ending
-        if doubt_s is None:
+        """Only the attempt itself proves that it was served: lists show for a while what is gone."""
+        doubt = self._memory.doubt
+        if doubt is None:
             return
-        seen = any(decide.is_ours(each, self._about.cluster_id) and each.id not in ending for each in found)
-        if seen or began_s > doubt_s:
-            self._memory.doubt_until_s = None
+        marks = (labels.Mark.parse(each.tags.get(decide.MARK_TAG)) for each in found)
+        seen = any(mark is not None and mark.attempt == doubt.attempt for mark in marks)
+        if seen or began_s > doubt.until_s:
+            self._memory.doubt = None
             self._note.clear()
 
     # -- deciding
@@ -213,7 +270,8 @@ class Keeper:
     async def _decided(self, template: launches.Template, found: Sequence[instances.Instance]) -> decide.Decision:
         memory, now_s = self._memory, self._clock.now_s()
         port = self._port(template)
-        present = [each for each in found if each.id not in memory.ending]
+        # What is proven gone stays so, whatever lists show for a while.
+        present = [each for each in found if each.id not in memory.ending and each.id not in memory.gone]
         for each in present:
             if each.state is instances.State.UNREACHABLE:
                 memory.silent_since_s.setdefault(each.id, now_s)
@@ -270,6 +328,7 @@ class Keeper:
             self._memory.was_up.add(keep.id)
             await self._bans.waits_no_more(keep.id)
             self._pause.reset()
+            self._renter.went(keep, good=True)
             log.info("instance.up", id=keep.id, address=upstream[0], port=upstream[1])
         await self._point(upstream)
         return True
@@ -297,6 +356,7 @@ class Keeper:
         if instance.id not in self._memory.was_up:
             # Whatever is wrong with it may be wrong with the next one too: each new try is paid for.
             self._not_before_s = self._clock.monotonic_s() + self._pause.next_s()
+            self._renter.went(instance, good=False)
         if verdict.hopeless:
             self._hopeless = verdict.why
 
@@ -308,40 +368,63 @@ class Keeper:
         """Asks for the end of what is to end, and forgets what a read says is gone."""
         for instance_id, why in list(self._memory.ending.items()):
             await self._cloud.destroy(instance_id)
-            if await self._cloud.instance(instance_id) is None:
+            if await self._cloud.instance(instance_id) is None and self._may_be_gone(instance_id):
                 del self._memory.ending[instance_id]
+                self._memory.gone.add(instance_id)
                 await self._bans.waits_no_more(instance_id)
                 log.info("instance.ended", id=instance_id, why=why)
 
-    async def _create(self, template: launches.Template) -> None:
-        if self._memory.doubt_until_s is not None:
+    def _may_be_gone(self, instance_id: str) -> bool:
+        """Not while the cloud may not show yet what was bought."""
+        return self._clock.now_s() > self._memory.unseen_until_s.get(instance_id, 0.0)
+
+    async def _may_create(self) -> bool:
+        if self._memory.doubt is not None:
             self._say("rent.doubted", "an earlier rent call may have bought: waiting until the cloud would show it")
-            return
+            return False
+        if self._note.is_closed:
+            self._say("rent.closed", "bareboat proxy destroy was called: the next container rents again")
+            return False
         if self._clock.monotonic_s() < self._not_before_s:
+            return False
+        # A second opinion, on all of the account: a filtered list that falls short must not buy another one.
+        listing = await self._cloud.instances()
+        labelled = {each.id for each in listing.instances if each.label == self._about.label}
+        lacking = labelled - self._memory.gone - self._foreign
+        if lacking:
+            self._say("rent.doubted", f"the list by label lacks {', '.join(lacking)}, which the account's list shows")
+        return not lacking
+
+    async def _create(self, template: launches.Template) -> None:
+        if not await self._may_create():
             return
         # A step that is cut short in the middle of a rent call leaves the doubt behind.
-        window_s = self._cloud.visibility_window_s
-        self._memory.doubt_until_s = self._clock.now_s() + LOOK_TIMEOUT_S + window_s
+        window_s, attempt = self._cloud.visibility_window_s, renting.new_attempt()
+        self._memory.doubt = _Doubt(self._clock.now_s() + LOOK_TIMEOUT_S + window_s, attempt)
         try:
-            bought = await self._renter.rent(template)
+            bought = await self._renter.rent(template, attempt)
         except errors.OutcomeUnknown as unknown:
-            log.warning("rent.unknown", why=unknown.why)
-            self._memory.doubt_until_s = self._clock.now_s() + window_s
+            log.warning("rent.unknown", attempt=attempt, why=unknown.why)
+            self._memory.doubt = _Doubt(self._clock.now_s() + window_s, attempt)
             if unknown.instance_id is not None:
+                self._memory.unseen_until_s[unknown.instance_id] = self._memory.doubt.until_s
                 self._memory.ending[unknown.instance_id] = "a rent call failed and yet made it"
             return
-        except renting.NoOffers as none:
-            self._say("rent.no_offers", str(none))
+        except broker.NoOffers as none:
+            self._say("rent.no_offers", f"VAST_SEARCH_QUERY: {none.sentence}")
+        except budget.OverBudget as over:
+            self._say("rent.refused", over.sentence)
         except errors.LaunchRefused as refused:
             raise supervise.Fatal(f"Vast refuses the launch: {refused.why}", exit_code=2) from None
         except (errors.NoCapacity, errors.CreditExhausted) as refused:
             self._say("rent.refused", refused.why)
         except errors.CloudError:
-            self._memory.doubt_until_s = None
+            self._memory.doubt = None
             raise
         else:
             self._memory.bought, self._memory.bought_s = bought, self._clock.now_s()
-        self._memory.doubt_until_s = None
+            self._memory.unseen_until_s[bought.id] = self._memory.bought_s + window_s
+        self._memory.doubt = None
 
     def _say(self, event: str, why: str) -> None:
         """Once, and again after a while: a wait of hours is no reason for thousands of lines."""
