@@ -166,11 +166,22 @@ CATALOGUE = (
     Kind(30, "instance_vanishes", When.SCENARIO, 0.0, {}, "somebody destroys an instance elsewhere"),
     Kind(31, "ports_missing", When.CHANCE, 0.0, {"keep": 0}, "fewer ports are mapped than asked for"),
     Kind(32, "label_edited", When.SCENARIO, 0.0, {"label": None}, "somebody changes or clears a label"),
+    Kind(
+        33,
+        "ssh_late",
+        When.CHANCE,
+        0.3,
+        {"for_s": (1, 8), "never": 0.01},
+        "running, but the ssh server does not answer for a while, or ever",
+    ),
+    Kind(34, "ssh_proxy_broken", When.CHANCE, 0.02, {}, "the ssh proxy takes connections and closes them"),
+    Kind(35, "ssh_drops", When.SCENARIO, 0.0, {}, "every ssh connection breaks; the server answers anew"),
+    Kind(36, "host_key_changes", When.SCENARIO, 0.0, {}, "the ssh server answers with another host key"),
 )
 
 BY_NAME = {kind.name: kind for kind in CATALOGUE}
 
-QUIRKS = ("list_lag", "ports_late", "logs_late")
+QUIRKS = ("list_lag", "ports_late", "logs_late", "ssh_late")
 """What real clouds do on a good day: on in every profile but `none`, at the rates of the catalogue, never for ever."""
 
 

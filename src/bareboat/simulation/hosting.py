@@ -37,6 +37,7 @@ class Order:
     hostname: str | None = None
     wants_running: bool = True
     restarts: bool = False
+    ssh: Callable[[rentals.Rental], machines.Ssh] | None = None
     terms: object = None
 
 
@@ -62,6 +63,7 @@ def spec(rental: rentals.Rental, order: Order, image: images.Image) -> machines.
         hostname=order.hostname or f"c-{rental.id}",
         gpu=gpu,
         user=order.user,
+        ssh=None if order.ssh is None else order.ssh(rental),
     )
 
 
@@ -154,9 +156,16 @@ class Hosting:
             fate.refused(rental, status.reason)
             return
         fate.started(rental, machine.host_ports)
+        if spec.ssh is not None and spec.ssh.opens_after_s > 0:
+            self._spawn(self._open_ssh(machine, spec.ssh.opens_after_s), f"simulation.machine.{rental.id}.ssh")
         status = await machine.wait()
         if self._wanted.get(rental.id) == run:
             fate.ended(rental, status)
+
+    async def _open_ssh(self, machine: machines.Machine, after_s: float) -> None:
+        """The workload may have ended by then, or run again: an opened door with nothing behind refuses too."""
+        await self._clock.sleep(after_s)
+        machine.set_ssh(is_open=True)
 
     async def _halt(self, rental_id: int, *, kill: bool) -> None:
         async with self._lock(rental_id):

@@ -17,9 +17,9 @@ def strikes(of: faults.Faults, name: str, times: int, at_s: float = NOW_S, **sub
     return sum(of.strikes(name, at_s, subject) is not None for _ in range(times))
 
 
-def test_the_catalogue_holds_all_32_faults_once() -> None:
-    assert [kind.number for kind in faults.CATALOGUE] == list(range(1, 33))
-    assert len(faults.BY_NAME) == 32
+def test_the_catalogue_holds_all_36_faults_once() -> None:
+    assert [kind.number for kind in faults.CATALOGUE] == list(range(1, 37))
+    assert len(faults.BY_NAME) == 36
 
 
 def test_a_count_strikes_that_often_at_the_next_opportunities() -> None:
@@ -87,7 +87,7 @@ def test_cleared_faults_strike_no_more() -> None:
 
 def test_a_good_day_has_quirks_and_nothing_that_costs() -> None:
     names = {rule.kind.name for rule in faultscript.parse({})}
-    assert names == {"list_lag", "ports_late", "logs_late"}
+    assert names == {"list_lag", "ports_late", "logs_late", "ssh_late"}
     assert faultscript.parse({"profile": "none"}) == []
 
 

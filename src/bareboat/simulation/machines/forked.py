@@ -106,8 +106,8 @@ class ForkedMachine:
     def set_ssh(self, *, is_open: bool, drop: bool = False) -> None:
         self._link.send({"do": "ssh", "is_open": is_open, "drop": drop})
 
-    def write_files(self, files: Mapping[str, machine.File]) -> None:
-        self._link.send({"do": "write", "files": plans.wire(files)})
+    def write_files(self, files: Mapping[str, machine.File], *, append: bool = False) -> None:
+        self._link.send({"do": "write", "files": plans.wire(files), "append": append})
 
     async def remove(self) -> None:
         self._removed = True

@@ -56,16 +56,16 @@ class Ssh:
     """An ssh server on `port`, which is mapped like the machine's other ports.
 
     `host_key` is a private key in OpenSSH's format. `authorized_keys` are the lines that root's file has at the first
-    start. While it is not `is_open`, callers are refused as if no server listened (see `Machine.set_ssh`); it is shut
-    again by each start when it began shut. `banner` comes before the login, `motd` before a shell with a terminal,
-    where `tmux` then takes over the screen unless root's home has a `.no_auto_tmux`. `max_sessions` counts commands and
-    shells of one connection. `accept_env` are patterns of variable names that a client may set.
+    start. With `opens_after_s`, callers are refused as if no server listened, until whoever starts the machine opens it
+    so many seconds of their clock later (`Machine.set_ssh`). `banner` comes before the login, `motd` before a shell
+    with a terminal, where `tmux` then takes over the screen unless root's home has a `.no_auto_tmux`. `max_sessions`
+    counts commands and shells of one connection. `accept_env` are patterns of variable names that a client may set.
     """
 
     host_key: str = field(repr=False)
     authorized_keys: Sequence[str] = ()
     port: int = 22
-    is_open: bool = True
+    opens_after_s: float = 0.0
     sftp: bool = True
     banner: str = ""
     motd: str = ""
@@ -165,8 +165,8 @@ class Machine(Protocol):
         next caller gets a new one, which reads its host key again. Nothing happens without `MachineSpec.ssh`."""
         ...
 
-    def write_files(self, files: Mapping[str, File]) -> None:
-        """Has files written while the machine runs, in place; nothing happens while it doesn't."""
+    def write_files(self, files: Mapping[str, File], *, append: bool = False) -> None:
+        """Has files written, or added to, while the machine runs; nothing happens while it doesn't."""
         ...
 
     async def remove(self) -> None:

@@ -170,6 +170,8 @@ class Monitor:
 
     def _ended(self, code: int, reason: str = "") -> None:
         self._main = None
+        if self._door is not None:
+            self._door.set_open(self._plan["ssh"]["is_open"])
         self._kill_rest()
         self._drain()
         oom = self._group is not None and self._group.oom_kills() > self._oom_before
@@ -284,10 +286,10 @@ class Monitor:
             if asked["drop"]:
                 self._door.drop()
         elif asked["do"] == "write":
-            self._write(asked["files"])
+            self._write(asked["files"], append=asked["append"])
 
-    def _write(self, files: dict[str, Any]) -> None:
-        pid = self._enter_as_workload(lambda: view.lay_all(files))
+    def _write(self, files: dict[str, Any], *, append: bool) -> None:
+        pid = self._enter_as_workload(lambda: view.lay_all(files, append=append))
         if pid is not None:
             os.waitpid(pid, 0)
 

@@ -123,7 +123,7 @@ def _ssh(asked: machine.Ssh, own_root: str) -> dict[str, Any]:
     return {
         "root": own_root,
         "port": asked.port,
-        "is_open": asked.is_open,
+        "is_open": asked.opens_after_s <= 0,
         "sftp": asked.sftp,
         "banner": asked.banner,
         "motd": asked.motd,

@@ -171,12 +171,13 @@ def _devices() -> None:
         (dev / name).symlink_to(target)
 
 
-def lay_all(files: dict[str, Any]) -> None:
+def lay_all(files: dict[str, Any], *, append: bool) -> None:
     """Writes files into a machine that runs, in a process that has joined it; path → [base64, mode]."""
     for path, (content, mode) in files.items():
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(base64.b64decode(content))
+        with target.open("ab" if append else "wb") as file:
+            file.write(base64.b64decode(content))
         target.chmod(mode)
 
 

@@ -104,8 +104,9 @@ class Account:
         rental = self._instance(request)
         if request.method == "GET":
             return replies.as_json({"success": True, "ssh_keys": rental.terms.ssh_keys})
-        key = {"id": self._take_id(), "public_key": _public_key(await replies.json_body(request))}
-        rental.terms.ssh_keys.append(key)
+        line = _public_key(await replies.json_body(request))
+        rental.terms.ssh_keys.append({"id": self._take_id(), "public_key": line})
+        self._sim.ssh.spread(rental, line)
         return replies.as_json({"success": True, "msg": "SSH key added to instance."})
 
     async def delete_instance_ssh(self, request: web.Request) -> web.Response:

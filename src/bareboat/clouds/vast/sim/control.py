@@ -136,6 +136,14 @@ class Control:
         now_s = self._sim.estate.now()
         self._rental(instance_id).silences.append((now_s, now_s + for_s))
 
+    def drop_ssh(self, instance_id: int) -> None:
+        """Every ssh connection of the instance breaks."""
+        self._sim.ssh.drop(self._rental(instance_id))
+
+    def change_host_key(self, instance_id: int) -> None:
+        """The instance's ssh server answers with another key, and its connections break."""
+        self._sim.ssh.change_host_key(self._rental(instance_id))
+
     def traffic(self, instance_id: int, down_gb: float = 0.0, up_gb: float = 0.0) -> None:
         """Bytes that are billed as bandwidth."""
         self._rental(instance_id).add_traffic(down_gb, up_gb)
@@ -233,6 +241,8 @@ class Routes:
             "address": control.change_address,
             "silence": control.silence,
             "traffic": control.traffic,
+            "ssh/drop": control.drop_ssh,
+            "ssh/host-key": control.change_host_key,
             "credit": control.set_credit,
             "key/revoke": control.revoke_key,
             "key/add": control.add_key,

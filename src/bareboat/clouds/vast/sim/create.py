@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from bareboat.clouds.vast.sim import filters, records, replies
+from bareboat.clouds.vast.sim import filters, records, replies, ssh
 from bareboat.simulation import estate, faults, hosting, images, market, rentals
 from bareboat.simulation.machines import machine as machines
 
@@ -22,7 +22,8 @@ MOST_PORTS = 64
 LEAST_DISK_GB = 8.0
 IDENTITY_PORT = machines.IDENTITY_PORT
 _PORT_KEY = re.compile(r"-p\s+(?:(\d+):)?(\d+)(?:/(tcp|udp))?")
-SSH_LOOP = "\nwhile :; do sleep 3600; done"
+# Whatever the script does, the container stays.
+SSH_LOOP = "trap 'exit 0' TERM; /bin/sh -c \"$0\"; while :; do sleep 3600 & wait $!; done"
 
 
 @dataclasses.dataclass(slots=True)
@@ -45,6 +46,7 @@ class Terms:
     refusing_port: int | None = None
     kept_ports: int | None = None
     public_ip: str | None = None
+    host_key: str = dataclasses.field(default="", repr=False)
     ssh_keys: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     log_secret: str = dataclasses.field(default_factory=lambda: secrets.token_hex(16))
 
@@ -190,8 +192,10 @@ class Create:
         onstart = body.get("onstart") or ""
         _check_texts(body, pairs, args, onstart, runtype)
         ports = self._ports(pairs)
-        if "ssh" in runtype or "jupyter" in runtype:
-            ports = tuple(dict.fromkeys((*ports, (22, "tcp"), *(((8080, "tcp"),) if "jupyter" in runtype else ()))))
+        if "jupyter" in runtype:
+            ports = (*ports, (8080, "tcp"))
+        if ssh.is_direct(runtype):
+            ports = (*ports, ssh.PORT)
         terms = Terms(
             offer={**self._sim.offers.record(ask)},
             extra_env=pairs,
@@ -201,6 +205,7 @@ class Create:
             instance_key=secrets.token_hex(32),
             jupyter_token=secrets.token_hex(32),
             login=body.get("image_login") or None,
+            host_key=ssh.new_host_key() if ssh.has_ssh(runtype) else "",
             **template,
         )
         entrypoint, command = _command(runtype, onstart, args)
@@ -212,7 +217,8 @@ class Create:
             args=command,
             env=lambda rental_id: self._environment(rental_id, terms, ask),
             env_of_ports=_port_variables,
-            ports=ports,
+            ports=tuple(dict.fromkeys(ports)),
+            ssh=self._sim.ssh.server if ssh.has_ssh(runtype) else None,
             disk_gb=_disk_gb(body.get("disk")),
             bid_usd_per_hour=_bid(body.get("price"), ask.gpus),
             user=body.get("user") or None,
@@ -269,6 +275,7 @@ class Create:
         elif len(sim.estate.order(rental).ports) > rental.host.direct_ports:
             terms.kept_ports = rental.host.direct_ports
         sim.account.instance_keys[terms.instance_key] = rental.id
+        sim.ssh.open_proxy(rental)
         if terms.template_id is not None:
             sim.account.template_ids[rental.id] = terms.template_id
 
@@ -339,7 +346,7 @@ def _command(runtype: str, onstart: str, args: list[str]) -> tuple[tuple[str, ..
     jupyter the image's own entrypoint is replaced and the container stays up whatever the script does."""
     if runtype == "args":
         return ((onstart,) if onstart else None), (tuple(args) if args or onstart else None)
-    return ("/bin/sh", "-c"), (onstart + SSH_LOOP,)
+    return ("/bin/sh", "-c"), (SSH_LOOP, onstart)
 
 
 def _login(text: Any) -> images.Login | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from bareboat.clouds.vast.sim import create, filters, records, replies
+from bareboat.clouds.vast.sim import create, filters, records, replies, ssh
 from bareboat.simulation import rentals
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ class Instances:
         terms, now_s = rental.terms, self._sim.estate.clock.now_s()
         assert isinstance(terms, create.Terms)
         moment, base = rental.at(now_s), terms.offer
+        ssh_host, ssh_port = self._sim.ssh.address(rental)
         record: Record = {key: base[key] for key in records.SHARED_BY_INSTANCES}
         status = self.actual_status(rental)
         runs = status == "running" and moment.stage is Stage.RUNNING
@@ -165,9 +166,9 @@ class Instances:
             extra_env=terms.extra_env,
             onstart=terms.onstart,
             jupyter_token=terms.jupyter_token,
-            ssh_host=f"ssh{rental.host.machine_id % 9 + 1}.vast.ai",
+            ssh_host=ssh_host,
             ssh_idx=str(rental.host.machine_id % 9 + 1),
-            ssh_port=10_000 + rental.id % 40_000,
+            ssh_port=ssh_port - 1 if "jupyter" in terms.runtype else ssh_port,
             machine_dir_ssh_port=20_000 + rental.host.machine_id % 30_000,
             public_ipaddr=self._address(rental) if placed else None,
             local_ipaddrs="172.17.0.2 \n" if placed else None,
@@ -262,7 +263,10 @@ class Instances:
         if self._sim.estate.clock.now_s() < self.ports_open_s(rental):
             return None
         shown: dict[str, list[dict[str, str]]] = {}
-        pairs = list(self._sim.estate.ports(rental).items())[: rental.terms.kept_ports]
+        order = self._sim.estate.order(rental)
+        unmapped = set() if ssh.PORT in order.ports else {ssh.PORT}
+        ports = [pair for pair in self._sim.estate.ports(rental).items() if pair[0] not in unmapped]
+        pairs = ports[: rental.terms.kept_ports]
         for (number, protocol), host_port in pairs:
             port = rental.terms.refusing_port or host_port
             identity = number >= create.IDENTITY_PORT and self._sim.switches.identity_port_key == "actual"

@@ -1,6 +1,7 @@
 """The simulator as a whole: builds the world and the API over it, checks callers and rates at the door, and serves."""
 
 import asyncio
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -21,6 +22,7 @@ from bareboat.clouds.vast.sim import (
     logs,
     offers,
     replies,
+    ssh,
     templates,
 )
 from bareboat.clouds.vast.sim import switches as switchboard
@@ -31,12 +33,14 @@ from bareboat.simulation.machines import machine as machines
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ANONYMOUS_SEARCH: Final = ("/api/v0/bundles", "/api/v0/search/asks")
+MOST_TOLD = 5000
 ANONYMOUS: Final = ("/api/v0/gpu_names/unique", "/api/v0/gpu_types")
 INSTANCE_KEY_MAY: Final = ("PUT /api/v0/instances/{id}", "DELETE /api/v0/instances/{id}", "GET /api/v0/instances/{id}")
 
 
 class Simulator:
-    """One simulated Vast.ai. `url`, `result_url` and `registry_url` are known once it is served."""
+    """One simulated Vast.ai. `url`, `result_url` and `registry_url` are known once it is served. `told` is what the
+    newest requests said: route, path with query, body."""
 
     def __init__(
         self,
@@ -58,6 +62,7 @@ class Simulator:
         self.account = account.Account(self, self.api_key)
         self.templates = templates.Templates(self)
         self.offers = offers.Offers(self)
+        self.ssh = ssh.Ssh(self)
         self.instances = instances.Instances(self)
         self.create = create.Create(self)
         self.changes = changes.Changes(self)
@@ -68,6 +73,7 @@ class Simulator:
         self.result_url = ""
         self.registry_url = ""
         self.requests: dict[str, int] = {}
+        self.told: collections.deque[tuple[str, str, str]] = collections.deque(maxlen=MOST_TOLD)
         self._limiter = limits.Limiter()
         self._burst: tuple[float, faults.Strike] | None = None
         self._closed_sockets: list[socket.socket] = []
@@ -90,6 +96,7 @@ class Simulator:
             self.result_url = await _serve(stack, self._result_app(), 0)
             self.registry_url = await stack.enter_async_context(registry.serve(self._catalog))
             stack.callback(self._close_sockets)
+            await stack.enter_async_context(self.ssh.running(really=park is not None))
             await stack.enter_async_context(self.estate.running(park))
             yield self
 
@@ -169,6 +176,7 @@ class Simulator:
         async def guarded(request: web.Request) -> web.StreamResponse:
             key = _key_of(request)
             self.requests[route] = self.requests.get(route, 0) + 1
+            self.told.append((route, request.path_qs, (await request.read()).decode(errors="replace")))
             try:
                 self._admit(route, path, key, request)
                 fault = await self._weather(route)
@@ -285,6 +293,10 @@ class Simulator:
             self.control.host_down(rental.host.machine_id, strike.number("for_s"))
         elif name == "heartbeat_lost":
             self.control.silence(rental.id, strike.number("for_s"))
+        elif name == "ssh_drops":
+            self.ssh.drop(rental)
+        elif name == "host_key_changes":
+            self.ssh.change_host_key(rental)
         elif name == "ip_changes" and not rental.host.static_ip:
             rental.moves_s = self.estate.present_s
 

@@ -49,6 +49,11 @@ class Switches:
     template_shows_password: bool = False
     max_page: int = 25
     list_order: Literal["asc", "desc"] = "asc"
+    ssh_delay_s: float = 0.0
+    ssh_key_delay_s: float = 3.0
+    ssh_noise: bool = True
+    ssh_max_sessions: int = 10
+    ssh_sftp: bool = True
 
     def change(self, values: Mapping[str, Any]) -> None:
         """Sets several; raises BadSwitch, then none is set."""
