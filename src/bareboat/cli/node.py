@@ -68,10 +68,7 @@ async def _run(about: settings_.Node, renting: settings_.Renting, config: config
         await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         working.cancel()
-        try:
-            await working
-        except asyncio.CancelledError:
-            pass
-        except BaseExceptionGroup as several:
-            fatal, rest = several.split(supervise.Fatal)
-            raise (fatal.exceptions[0] if fatal is not None and rest is None else several) from None
+        await asyncio.wait((working,))
+        failure = None if working.cancelled() else working.exception()
+        if failure is not None:
+            raise supervise.cause(failure) from None

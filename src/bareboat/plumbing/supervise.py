@@ -22,6 +22,15 @@ class Fatal(Exception):
         self.exit_code = exit_code
 
 
+def cause(failure: BaseException) -> BaseException:
+    """What to raise for what ended a program: the first `Fatal` when a group holds nothing else, else the failure."""
+    first: BaseException = failure
+    if isinstance(failure, BaseExceptionGroup) and failure.split(Fatal)[1] is None:
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+    return first
+
+
 async def supervise(
     name: str,
     part: Callable[[], Awaitable[None]],

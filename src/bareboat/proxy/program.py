@@ -59,8 +59,7 @@ class Program:
                 log.info("proxy.stopping", note="the instance stays; `bareboat proxy destroy` ends it")
                 await self.front.drain()
         except BaseExceptionGroup as several:
-            fatal, rest = several.split(supervise.Fatal)
-            raise (_first(fatal) if fatal is not None and rest is None else several) from None
+            raise supervise.cause(several) from None
         finally:
             with contextlib.suppress(asyncio.CancelledError):
                 await self.front.drain()
@@ -108,10 +107,3 @@ class Program:
             log.info("proxy.ready") if not why else log.warning("proxy.unready", why=why)
         self.health.ready, self.health.why = not why, why
         self.health.started = self.health.started or not why
-
-
-def _first(fatal: BaseExceptionGroup[supervise.Fatal]) -> BaseException:
-    found: BaseException = fatal
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
