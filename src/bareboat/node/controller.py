@@ -189,8 +189,9 @@ class Pods:
         if not tries:
             return
         newest = max(tries, key=lambda key: tries[key])
-        if record.instance_id is None and record.cloud in self._use.accounts:
-            # What this attempt bought may not be shown yet.
+        unseen = record.instance_id not in tries and record.attempt > tries[newest]
+        if record.cloud in self._use.accounts and (record.instance_id is None or unseen):
+            # What this attempt bought may not be shown yet, while lists still show what an earlier one had.
             record.attempt = max(record.attempt, tries[newest])
             return
         named = record.instance_id if record.instance_id in tries else newest

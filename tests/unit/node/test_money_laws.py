@@ -226,6 +226,25 @@ def test_money_is_kept_whatever_happens(turns: list[tuple[Step, int, int | None]
     asyncio.run(asyncio.wait_for(play(turns, seed), timeout=60))
 
 
+async def test_a_restart_does_not_take_the_ghost_of_an_earlier_attempt_for_the_present_one() -> None:
+    """Lists still show the machine of attempt 1, gone by now, and not yet that of attempt 2, which a pod names."""
+    async with nodes.installation() as world:
+        world.start()
+        uid = world.api.create(fake_pods.manifest("a"))
+        assert await world.run(60, until=lambda: world.phase("a") == "Running")
+        await world.run(60)
+        world.cloud.read_lag_s, world.cloud.ghost_s = 15.0, 30.0
+        world.cloud.alive_for(uid)[0].state = instances_.State.STOPPED
+        assert await world.run(60, until=lambda: world.cloud.calls["rent"] == 2)
+        await world.run(2)
+        assert world.api.pod("a").metadata.annotations["bareboat.dev/attempt"] == "2"
+        await world.kill()
+        world.start()
+        await world.run(120)
+        assert world.cloud.calls["rent"] == 2 and world.cloud.most_at_once(uid) == 1
+        assert len(world.cloud.alive_for(uid)) == 1 and world.phase("a") == "Running"
+
+
 async def test_a_lost_purchase_is_not_given_up_by_a_list_that_is_shown_to_be_false() -> None:
     """Two machines are hidden from every list for long: one that a pod names, and one that nobody has heard of but for
     its mark. An exact read of the first shows that no list can be believed."""
