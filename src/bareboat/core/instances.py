@@ -42,6 +42,15 @@ class Fault(Enum):
     OTHER = "other"
 
 
+@dataclass(frozen=True, slots=True)
+class SshAddress:
+    """Where an ssh server of an instance answers."""
+
+    host: str
+    port: int
+    user: str = "root"
+
+
 SETTLED = frozenset({State.RUNNING})
 BOOTING = frozenset({State.PROVISIONING, State.PULLING, State.STARTING})
 
@@ -52,7 +61,9 @@ class Instance:
     public number.
 
     `exit_code` is None where the cloud gives none. `label` is the cloud's label or name as it stands; `mark` is ours if
-    the label is one. `tags` are the variables `BAREBOAT_…` of its environment, where the cloud shows them.
+    the label is one. `ssh` are the addresses of its ssh server, the best first: empty in plain access, or while none is
+    known; they may change in the life of an instance. `tags` are the variables `BAREBOAT_…` of its environment, where
+    the cloud shows them.
     """
 
     cloud: str
@@ -73,6 +84,7 @@ class Instance:
     exit_code: int | None = None
     image: str | None = None
     template: str | None = None
+    ssh: tuple[SshAddress, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict, repr=False)
     raw: Any = field(default=None, compare=False, repr=False)
 

@@ -1,8 +1,12 @@
 """What is sent to a cloud to start one workload."""
 
+import re
 from dataclasses import dataclass, field
 
 from bareboat.core import needs
+
+# Nothing in it that a shell would take for more than a word.
+_PUBLIC_KEY = re.compile(r"(?:ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]{40,}={0,3}(?: [A-Za-z0-9@._:/-]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,10 @@ class Template:
 class Launch:
     """`command` overrides the image's ENTRYPOINT when it is not None, `args` its CMD, as in a container spec.
 
+    With `ssh_public_keys` the instance boots in ssh access: nothing but an ssh server that takes these keys, each a
+    line of an authorized_keys file. Then `env`, `command` and `args` have to be empty, for a cloud shows to others what
+    it was told; what the workload needs follows over ssh. Raises ValueError otherwise, and for a line that is no key.
+
     `env` is complete: references are resolved. `bid_usd_per_hour` is set exactly for spot pricing. A launch from a
     `template` (its hash) leaves to that what is empty here, the disk of 0 too.
     """
@@ -56,3 +64,16 @@ class Launch:
     pricing: needs.Pricing = needs.Pricing.ON_DEMAND
     bid_usd_per_hour: float | None = None
     template: str | None = None
+    ssh_public_keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.ssh_public_keys:
+            return
+        told = [name for name in ("env", "command", "args") if getattr(self, name)]
+        if told:
+            raise ValueError(
+                f"a launch in ssh access tells the cloud nothing of the workload, but has {', '.join(told)}"
+            )
+        for number, line in enumerate(self.ssh_public_keys):
+            if not _PUBLIC_KEY.fullmatch(line):
+                raise ValueError(f"ssh_public_keys[{number}] is no line `type base64 comment` of an OpenSSH public key")

@@ -122,3 +122,36 @@ async def test_what_vast_cannot_carry_is_refused_before_it_is_sent(told: dict[st
 def test_the_longest_mark_fits_the_label() -> None:
     mark = labels.Mark("c" * 64, "o" * 64, "a" * 64)
     assert create.body(fakes.a_launch(), mark)["label"] == str(mark)
+
+
+A_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA{'I' * 43} bareboat"
+
+
+def test_ssh_access_sends_public_keys_and_nothing_of_the_workload() -> None:
+    body = _body(ssh_public_keys=(A_KEY, A_KEY.replace("III", "JJJ")), ports=(launches.Port(80),), hostname="web-0")
+    assert body["runtype"] == "ssh_direct"
+    assert body["env"] == {"-p 80:80": "1", "-h": "web-0"}
+    assert "args" not in body
+    assert body["onstart"].count("authorized_keys") == 2
+    assert f"echo '{A_KEY}'" in body["onstart"]
+
+
+@pytest.mark.parametrize("told", [{"env": {"A": "b"}}, {"command": ("sh",)}, {"args": ("x",)}])
+def test_ssh_access_with_anything_of_the_workload_is_no_launch(told: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="tells the cloud nothing"):
+        fakes.a_launch(ssh_public_keys=(A_KEY,), **told)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "hello", f"{A_KEY}\nevil", f"{A_KEY} '; rm -rf /", "-----BEGIN OPENSSH PRIVATE KEY"]
+)
+def test_what_is_no_public_key_is_refused_unseen(line: str) -> None:
+    with pytest.raises(ValueError, match=r"ssh_public_keys\[0\]") as caught:
+        fakes.a_launch(ssh_public_keys=(line,))
+    assert len(line) < 3 or line not in str(caught.value)
+
+
+def test_ssh_access_leaves_one_port_of_the_64_to_the_server() -> None:
+    ports = tuple(launches.Port(number) for number in range(1, 65))
+    with pytest.raises(errors.LaunchRefused, match="63"):
+        _body(ssh_public_keys=(A_KEY,), ports=ports)

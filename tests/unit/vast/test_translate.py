@@ -356,3 +356,22 @@ def test_a_template_is_told_with_its_ports_and_whose_it_is() -> None:
     assert translate.template(record, 6).own is False
     record.private = True
     assert translate.template(record, None).own is True
+
+
+@pytest.mark.parametrize(
+    ("mode", "ports", "expected"),
+    [
+        ("ssh ssh_direc ssh_proxy", {"22/tcp": [{"HostPort": "4001"}]}, [("1.2.3.4", 4001), ("ssh5.vast.ai", 10022)]),
+        ("ssh ssh_direc ssh_proxy", None, [("ssh5.vast.ai", 10022)]),
+        ("ssh ssh_direc ssh_proxy", {"22/tcp": None}, [("ssh5.vast.ai", 10022)]),
+        ("jupyter_proxy ssh_proxy", None, [("ssh5.vast.ai", 10023)]),
+        ("args", {"22/tcp": [{"HostPort": "4001"}]}, []),
+        (None, None, []),
+    ],
+)
+def test_ssh_is_reached_on_the_mapped_port_first_and_through_the_proxy_then(
+    mode: Any, ports: Any, expected: list[tuple[str, int]]
+) -> None:
+    told = {"id": 7, "public_ipaddr": "1.2.3.4\n", "ssh_host": "ssh5.vast.ai", "ssh_port": 10022, "ports": ports}
+    rental = wire.decode(json.dumps(told | {"image_runtype": mode}).encode(), wire.Rental)
+    assert [(each.host, each.port) for each in translate.instance(rental).ssh] == expected

@@ -123,6 +123,14 @@ class VastCloud:
         except errors.InstanceGone:
             return
 
+    async def admit_key(self, instance_id: str, public_key: str) -> None:
+        """Has an instance in ssh mode take one more public key, within seconds. One `POST`, repeated when it was
+        throttled or lost. Raises `InstanceGone`. For instances that none of our keys opens (any more): a launch brings
+        its own."""
+        if not instance_id.isdigit():
+            raise errors.InstanceGone(self.name, f"{instance_id!r} is no instance of Vast")
+        await self._api.read(routes.ADMIT, instance_id, body={"ssh_key": public_key})
+
     async def logs(self, instance_id: str, tail: int | None = None) -> str:
         """One request for the upload, then polling of where it will be, without the key. Empty while there is no
         container yet."""

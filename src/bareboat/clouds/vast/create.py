@@ -42,10 +42,13 @@ def body(launch: launches.Launch, mark: labels.Mark | str) -> dict[str, Any]:
         told["disk"] = max(MIN_DISK_GB, launch.disk_gib)
     if launch.image or launch.template is None:
         told["image"] = image(launch.image)
-    command = _command(launch)
-    if command or launch.template is None:
-        told["runtype"] = "args"
-    told.update(command)
+    if launch.ssh_public_keys:
+        told |= {"runtype": "ssh_direct", "onstart": _admit(launch.ssh_public_keys)}
+    else:
+        command = _command(launch)
+        if command or launch.template is None:
+            told["runtype"] = "args"
+        told.update(command)
     if launch.registry_login is not None:
         told["image_login"] = _login(launch.registry_login)
     if launch.pricing is needs.Pricing.SPOT:
@@ -63,6 +66,20 @@ def image(name: str) -> str:
     if len(whole) > MAX_IMAGE_CHARS:
         raise _refused(f"the image name has {len(whole)} characters; Vast takes {MAX_IMAGE_CHARS}")
     return whole
+
+
+def _admit(public_keys: tuple[str, ...]) -> str:
+    """The script of an instance in ssh mode, which is told to others as all else is: public keys and no more.
+
+    A rent call has no field for keys, and a key attached afterwards would be a second call that may fail, for a machine
+    that is paid already. Without the file, tmux takes the screen of every shell.
+    """
+    lines = ["umask 077", "mkdir -p /root/.ssh", "touch /root/.no_auto_tmux"]
+    lines += [f"echo '{key.strip()}' >> /root/.ssh/authorized_keys" for key in public_keys]
+    script = "\n".join(lines)
+    if len(script) > MAX_COMMAND_CHARS:
+        raise _refused(f"{len(public_keys)} ssh keys make a script of {len(script)} characters; Vast takes 4096")
+    return script
 
 
 def _command(launch: launches.Launch) -> dict[str, Any]:
@@ -98,7 +115,8 @@ def _env(launch: launches.Launch) -> dict[str, str]:
         if "\0" in value:
             raise _refused(f"the environment variable {name!r} holds a NUL character")
         told[name] = value
-    told.update(dict.fromkeys(_ports(launch.ports), "1"))
+    # The ssh server's own port is one of them.
+    told.update(dict.fromkeys(_ports(launch.ports, MAX_PORTS - bool(launch.ssh_public_keys)), "1"))
     if launch.hostname is not None:
         if _BLANK.search(launch.hostname) or not launch.hostname:
             raise _refused(f"the hostname {launch.hostname!r} is empty or holds blanks")
@@ -109,7 +127,7 @@ def _env(launch: launches.Launch) -> dict[str, str]:
     return told
 
 
-def _ports(ports: tuple[launches.Port, ...]) -> list[str]:
+def _ports(ports: tuple[launches.Port, ...], most: int) -> list[str]:
     flags: dict[str, None] = {}
     for port in ports:
         protocol = port.protocol.upper()
@@ -118,8 +136,8 @@ def _ports(ports: tuple[launches.Port, ...]) -> list[str]:
         if not 1 <= port.number <= 65535:
             raise _refused(f"port {port.number} is out of range; allowed are 1–65535")
         flags[f"-p {port.number}:{port.number}" + ("/udp" if protocol == "UDP" else "")] = None
-    if len(flags) > MAX_PORTS:
-        raise _refused(f"{len(flags)} ports are asked for; Vast opens {MAX_PORTS} an instance")
+    if len(flags) > most:
+        raise _refused(f"{len(flags)} ports are asked for; Vast opens {most} an instance")
     return list(flags)
 
 

@@ -28,6 +28,7 @@ READ = Route("read", "GET", "/api/v0/instances/{id}/", 1, 2.0)
 DESTROY = Route("destroy", "DELETE", "/api/v0/instances/{id}/", 1, 3.0)
 LOGS = Route("logs", "PUT", "/api/v0/instances/request_logs/{id}/", 1, 1.0)  # unpublished: that of other PUTs
 USER = Route("user", "GET", "/api/v0/users/current/", 1, 1.0)  # unpublished: that of other GETs
+ADMIT = Route("admit", "POST", "/api/v0/instances/{id}/ssh/", 1, 1.0)  # unpublished: that of the account's keys
 TEMPLATES = Route("templates", "GET", "/api/v0/template/", 1, 3.0)
 
-ALL = (SEARCH, RENT, LIST, READ, DESTROY, LOGS, USER, TEMPLATES)
+ALL = (SEARCH, RENT, LIST, READ, DESTROY, LOGS, USER, ADMIT, TEMPLATES)

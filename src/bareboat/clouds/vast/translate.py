@@ -90,7 +90,7 @@ def instance(rental: wire.Rental) -> instances.Instance:
     if rental.id is None:
         raise wire.Nonsense("an instance without an id")
     state, fault, message = state_of(rental)
-    tags = _tags(rental.extra_env)
+    tags, ports = _tags(rental.extra_env), ports_of(rental.ports)
     rental.extra_env = None  # the workload's secrets are in it: nothing of them is kept
     return instances.Instance(
         cloud=CLOUD,
@@ -105,12 +105,13 @@ def instance(rental: wire.Rental) -> instances.Instance:
         gpu_count=None if rental.num_gpus is None else int(rental.num_gpus),
         region=regions.normalised(rental.geolocation, rental.country_code),
         address=_address(rental.public_ipaddr),
-        ports=ports_of(rental.ports),
+        ports=ports,
         # What it costs while it runs. The record's own "price now" leaves the GPU out until then: it'd pass any cap.
         usd_per_hour=rental.dph_total if rental.dph_total is not None else rental.dph_base,
         started_s=rental.start_date,
         image=rental.image_uuid,
         template=rental.template_hash_id,
+        ssh=_ssh(rental, ports),
         tags=tags,
         raw=rental,
     )
@@ -145,6 +146,23 @@ def state_of(rental: wire.Rental) -> tuple[instances.State, instances.Fault | No
             f"Vast calls its status {actual!r}, a word not known here. {message}".strip(),
         )
     return state, None, message
+
+
+def _ssh(rental: wire.Rental, ports: Mapping[tuple[int, str], int]) -> tuple[instances.SshAddress, ...]:
+    """The mapped port 22 first, then Vast's proxy: either is broken at times. A proxy is told of in every mode, and
+    serves but ssh and jupyter, the latter on the next port."""
+    mode = _word(rental.image_runtype)
+    if "ssh" not in mode and "jupyter" not in mode:
+        return ()
+    found = []
+    direct, address = ports.get((22, "TCP")), _address(rental.public_ipaddr)
+    if direct is not None and address is not None:
+        found.append(instances.SshAddress(address, direct))
+    proxy = (rental.ssh_host or "").strip()
+    port = None if rental.ssh_port is None else rental.ssh_port + ("jupyter" in mode)
+    if proxy and port is not None and 0 < port < 65536:
+        found.append(instances.SshAddress(proxy, port))
+    return tuple(found)
 
 
 def ports_of(told: Any) -> dict[tuple[int, str], int]:

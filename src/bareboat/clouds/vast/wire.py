@@ -80,6 +80,9 @@ class Rental(msgspec.Struct):
     start_date: Number | None = None
     image_uuid: str | None = None
     template_hash_id: str | None = None
+    image_runtype: str | None = None
+    ssh_host: str | None = None
+    ssh_port: int | None = None
     extra_env: Any = None
 
 
