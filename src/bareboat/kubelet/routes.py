@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from bareboat.kubelet import containers as seam
 from bareboat.kubelet import log_stream, logs, stats
+from bareboat.kubelet.streams import service
 from bareboat.plumbing import clock as clocks
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-NO_POD = "pod does not exist"
-_PLAIN = "plain access has no {}: the cloud starts the pod's image, keeps its log and ends it, and offers nothing else"
+_NO_CHECKPOINT = "a rented container can't be checkpointed"
 
 
 async def _nothing() -> Sequence[Any]:
@@ -36,6 +37,7 @@ class Handlers:
     `has_pod` says whether (namespace, name, uid or None) is one of them, `stats_summary` raises nothing (None when no
     figures can be had at the moment; left out where nothing is ever measured), `metrics` and `probe_metrics` are
     Prometheus text (nothing is a valid one), `trouble` is a sentence when the pod loop is stuck (else None).
+    `containers` is where exec, attach, port-forward, run and figures of use come from.
     """
 
     container_logs: logs.ContainerLogs
@@ -47,6 +49,7 @@ class Handlers:
     probe_metrics: Callable[[], bytes] = bytes
     configuration: Mapping[str, Any] = field(default_factory=dict)
     trouble: Callable[[], str | None] = _well
+    containers: seam.Containers = field(default_factory=seam.Plain)
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,14 @@ class Routes:
         settings: Settings,
         clock: clocks.Clock,
         stopping: asyncio.Event,
+        streams: service.Streams,
     ) -> None:
         self._node_name = node_name
         self._handlers = handlers
         self._settings = settings
         self._clock = clock
         self._stopping = stopping
+        self._streams = streams
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         for path in ("/healthz", "/healthz/ping", "/healthz/log"):
@@ -89,7 +94,7 @@ class Routes:
         _add(router, "GET", "/logs", _no_node_logs, tree=True)
         _add(router, "GET", "/debug/pprof", _no_profiling, tree=True)
         _add(router, "PUT", "/debug/flags/v", _no_profiling)
-        router.add_post("/checkpoint/{namespace}/{pod}/{container}", self._without("checkpoint"))
+        router.add_post("/checkpoint/{namespace}/{pod}/{container}", self._no_checkpoint)
         self._add_debugging(router)
 
     def _add_debugging(self, router: web.UrlDispatcher) -> None:
@@ -102,10 +107,10 @@ class Routes:
         both = ("GET", "POST")
         for uid in ("", "/{uid}"):
             pod = f"{{namespace}}/{{pod}}{uid}"
-            paths.append((both, f"/exec/{pod}/{{container}}", self._without("exec")))
-            paths.append((both, f"/attach/{pod}/{{container}}", self._without("attach")))
-            paths.append((("POST",), f"/run/{pod}/{{container}}", self._without("run")))
-            paths.append((both, f"/portForward/{pod}", self._without("port-forward")))
+            paths.append((both, f"/exec/{pod}/{{container}}", self._streams.http))
+            paths.append((both, f"/attach/{pod}/{{container}}", self._streams.http))
+            paths.append((("POST",), f"/run/{pod}/{{container}}", self._streams.http))
+            paths.append((both, f"/portForward/{pod}", self._streams.http))
         for methods, path, handler in paths:
             for method in methods:
                 router.add_route(method, path, handler if on else _debugging_is_off)
@@ -120,14 +125,11 @@ class Routes:
             return _text(body, status=error.status)
         return await log_stream.respond(request, lines, options, self._stopping)
 
-    def _without(self, power: str) -> Handler:
-        async def refuse(request: web.Request) -> web.StreamResponse:
-            where = request.match_info
-            if not self._handlers.has_pod(where["namespace"], where["pod"], where.get("uid")):
-                return _text(NO_POD, status=404)
-            return _text(_PLAIN.format(power), status=501)
-
-        return refuse
+    async def _no_checkpoint(self, request: web.Request) -> web.StreamResponse:
+        where = request.match_info
+        if not self._handlers.has_pod(where["namespace"], where["pod"], None):
+            return _text(seam.NO_POD, status=404)
+        return _text(_NO_CHECKPOINT, status=501)
 
     async def _pods(self, _request: web.Request) -> web.StreamResponse:
         return _pod_list(await self._handlers.pods())

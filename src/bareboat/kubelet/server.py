@@ -6,10 +6,10 @@ those who may ask). What is served comes in as functions (`routes.Handlers`).
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 from aiohttp import web
@@ -17,6 +17,7 @@ from aiohttp.typedefs import Middleware
 
 from bareboat.kube import errors
 from bareboat.kubelet import authn, authz, routes, tls
+from bareboat.kubelet.streams import front, requests, service, watch
 from bareboat.plumbing import clock as clocks
 from bareboat.plumbing import supervise
 
@@ -34,6 +35,7 @@ class Settings:
     port: int = PORT
     stop_s: float = 5.0
     endpoints: routes.Settings = field(default_factory=routes.Settings)
+    streams: watch.Limits = field(default_factory=watch.Limits)
 
 
 class CannotListen(supervise.Fatal):
@@ -59,14 +61,22 @@ class Server:
         self._settings = settings or Settings()
         self._tls = tls
         self._stopping = asyncio.Event()
-        served = routes.Routes(
-            authorizer.node_name, handlers, self._settings.endpoints, clock or clocks.SystemClock(), self._stopping
-        )
-        app = application(served, authenticator, authorizer)
+        clock = clock or clocks.SystemClock()
+        streams = service.Streams(handlers.containers, handlers.has_pod, clock, self._stopping, self._settings.streams)
+        endpoints = self._settings.endpoints
+        served = routes.Routes(authorizer.node_name, handlers, endpoints, clock, self._stopping, streams)
+        guard = _guard(authenticator, authorizer)
         # Without cancellation a `logs -f` without new lines would outlive its client for ever.
         self._runner = web.AppRunner(
-            app, handler_cancellation=True, access_log=None, shutdown_timeout=self._settings.stop_s
+            application(served, guard),
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=self._settings.stop_s,
+            max_line_size=front.HEAD_BYTES,
+            max_field_size=front.HEAD_BYTES,
         )
+        on = endpoints.enable_debugging_handlers
+        self._fronts = front.Fronts(self._plain, streams if on else None, guard)
         self._listener: asyncio.Server | None = None
         self.port = self._settings.port
 
@@ -75,11 +85,9 @@ class Server:
         listening = _listen(settings.host, settings.port)
         await self._runner.setup()
         self.port = listening.getsockname()[1]
-        server = self._runner.server
-        assert server is not None
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            server, sock=listening, ssl=self._tls.listening, ssl_shutdown_timeout=GOODBYE_S
+            self._fronts, sock=listening, ssl=self._tls.listening, ssl_shutdown_timeout=GOODBYE_S
         )
         log.info("kubelet.listening", host=settings.host, port=self.port)
         return self
@@ -96,8 +104,15 @@ class Server:
             # One that is closing already may have lost its socket, and Python's TLS transport then trips over it.
             if connection.transport is not None and not connection.transport.is_closing()
         ]
-        await self._runner.cleanup()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._fronts.close(self._settings.stop_s), name="kubelet.streams.stop")
+            group.create_task(self._runner.cleanup(), name="kubelet.http.stop")
         await _closed(sockets)
+
+    def _plain(self) -> asyncio.Protocol:
+        server = self._runner.server
+        assert server is not None
+        return server()
 
     def _connections(self) -> list[web.RequestHandler]:
         return [] if self._runner.server is None else self._runner.server.connections
@@ -111,11 +126,9 @@ async def _closed(sockets: Sequence[socket.socket]) -> None:
         await asyncio.sleep(0.01)
 
 
-def application(
-    served: routes.Routes, authenticator: authn.Authenticator, authorizer: authz.Authorizer
-) -> web.Application:
+def application(served: routes.Routes, guard: front.Guard) -> web.Application:
     """The aiohttp application without a socket."""
-    app = web.Application(middlewares=[_guard(authenticator, authorizer), _plain_errors])
+    app = web.Application(middlewares=[_guarding(guard), _plain_errors])
     served.add_to(app.router)
     return app
 
@@ -129,25 +142,34 @@ async def _plain_errors(request: web.Request, handler: routes.Handler) -> web.St
         return web.Response(text="404 page not found", status=404)
 
 
-def _guard(authenticator: authn.Authenticator, authorizer: authz.Authorizer) -> Middleware:
-    @web.middleware
-    async def guard(request: web.Request, handler: routes.Handler) -> web.StreamResponse:
-        certificate = request.get_extra_info("peercert")
-        user = await authenticator.authenticate(certificate, request.headers.get("Authorization"))
+def _guard(authenticator: authn.Authenticator, authorizer: authz.Authorizer) -> front.Guard:
+    async def guard(
+        certificate: Mapping[str, Any] | None, authorization: str | None, method: str, path: str
+    ) -> requests.Refusal | None:
+        user = await authenticator.authenticate(certificate, authorization)
         if user is None:
-            return web.Response(text="Unauthorized", status=401)
+            return requests.Refusal(401, "Unauthorized")
         try:
-            refusal = await authorizer.refusal(user, authz.Action.of(request.method, request.path))
+            refusal = await authorizer.refusal(user, authz.Action.of(method, path))
         except errors.KubeError as failure:
-            log.warning("kubelet.access_review_failed", user=user.name, path=request.path, why=str(failure))
-            return web.Response(
-                text=f"Authorization error (user={user.name}): the API server gave no verdict", status=500
-            )
-        if refusal is not None:
-            return web.Response(text=refusal, status=403)
-        return await handler(request)
+            log.warning("kubelet.access_review_failed", user=user.name, path=path, why=str(failure))
+            text = f"Authorization error (user={user.name}): the API server gave no verdict"
+            return requests.Refusal(500, text)
+        return None if refusal is None else requests.Refusal(403, refusal)
 
     return guard
+
+
+def _guarding(guard: front.Guard) -> Middleware:
+    @web.middleware
+    async def guarding(request: web.Request, handler: routes.Handler) -> web.StreamResponse:
+        certificate = request.get_extra_info("peercert")
+        refusal = await guard(certificate, request.headers.get("Authorization"), request.method, request.path)
+        if refusal is not None:
+            return web.Response(text=refusal.text, status=refusal.status)
+        return await handler(request)
+
+    return guarding
 
 
 def _listen(host: str, port: int) -> socket.socket:
