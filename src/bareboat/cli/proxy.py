@@ -4,6 +4,8 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -36,6 +38,26 @@ def proxy(ctx: typer.Context) -> None:
 def destroy() -> None:
     """End the pod's instance, and wait until it is gone: for a preStop hook, or by hand."""
     _ended(_destroy)
+
+
+@app.command()
+def sweep(
+    yes: Annotated[bool, typer.Option("--yes", help="End them; without it they are only shown.")] = False,
+    unnamed: Annotated[
+        bool,
+        typer.Option(
+            help="Also those made without BAREBOAT_CLUSTER_ID: only if no other cluster rents here."
+        ),
+    ] = False,
+    kubeconfig: Annotated[Path | None, typer.Option(help="Default: KUBECONFIG, ~/.kube/config, in-cluster.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
+) -> None:
+    """Show instances of proxies whose pods the cluster no longer has; with --yes end them."""
+    from bareboat.cli import proxy_sweep  # with the Kubernetes client, which the container never needs
+
+    code = proxy_sweep.run(yes=yes, unnamed=unnamed, kubeconfig=kubeconfig, context=context)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
