@@ -1,6 +1,7 @@
 """A rent call buys at most once, and every answer is read as what it proves."""
 
 import asyncio
+import functools
 from typing import Any
 
 import pytest
@@ -120,11 +121,13 @@ async def test_a_rent_call_too_far_back_in_the_queue_is_not_made() -> None:
                 assert error.after_s > 0
                 return "throttled"
 
+        def asked(calls: int) -> bool:
+            return len(server.asked) == calls
+
         renting = asyncio.gather(*(rent(attempt) for attempt in range(12)))
-        while not renting.done():
-            for _ in range(50):
-                await asyncio.sleep(0)
-            await clock.advance(1.0)
+        for calls in range(1, 8):
+            await fakes.until(functools.partial(asked, calls), f"{calls} calls")
+            await clock.advance(5.0)
         outcomes = await renting
     assert outcomes.count("throttled") == 5
     assert len(server.asked) == 7
