@@ -67,8 +67,9 @@ fmt: .venv/.ready ## Put the code into its form
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-docs: .venv/.ready ## Write docs/configuration.md anew
+docs: .venv/.ready ## Write docs/configuration.md and docs/pod-fields.md anew
 	$(BIN)/python tools/configuration.py docs/configuration.md
+	$(BIN)/python tools/pod_fields.py docs/pod-fields.md
 
 clean: ## Remove what was made here, not the control plane's programs
 	rm -rf .venv .uv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -5,6 +5,14 @@ from typing import Any
 
 from bareboat.workload import pod as pods
 
+_ALL = """
+CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
+NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
+SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
+MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
+"""
+ALL_CAPABILITIES = tuple(_ALL.split())
+
 
 def user(pod: pods.Pod, container: pods.Container, of_image: str) -> str:
     """`uid[:gid]` or the image's own `name[:group]`. A runAsGroup without any user keeps root, as a runtime does."""
@@ -37,9 +45,17 @@ def no_new_privileges(container: pods.Container) -> bool:
 
 
 def dropped(container: pods.Container) -> tuple[str, ...]:
-    """Capabilities to take away, in the kernel's names without CAP_; ALL stands for every one."""
-    names = ((container.security_context or {}).get("capabilities") or {}).get("drop") or ()
-    return tuple(dict.fromkeys(str(name).upper().removeprefix("CAP_") for name in names))
+    """Capabilities to take away, in the kernel's names without CAP_; ALL stands for every one. What is added as well
+    stays: a container has it by default, as `fields` makes sure."""
+    asked = (container.security_context or {}).get("capabilities") or {}
+    drop, add = (_names(asked.get(each)) for each in ("drop", "add"))
+    if "ALL" in drop and add:
+        drop = ALL_CAPABILITIES
+    return tuple(name for name in drop if name not in add)
+
+
+def _names(several: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(name).upper().removeprefix("CAP_") for name in several or ()))
 
 
 def read_only_root(container: pods.Container) -> bool:

@@ -39,7 +39,7 @@ FATAL: list[tuple[pods.Pod, str]] = [
         (with_volume({kind: {}}), "spec.containers[0].volumeMounts[0]")
         for kind in (
             "configMap", "secret", "projected", "downwardAPI", "persistentVolumeClaim", "hostPath", "csi", "ephemeral",
-            "nfs", "iscsi",
+            "nfs", "iscsi", "image", "gitRepo",
         )
     ),
     (a_pod(hostNetwork=True), "spec.hostNetwork"),
@@ -50,6 +50,11 @@ FATAL: list[tuple[pods.Pod, str]] = [
     (secured(capabilities={"add": ["NET_ADMIN"]}), "spec.containers[0].securityContext.capabilities.add"),
     (with_env({"fieldRef": {"fieldPath": "status.podIP"}}), "spec.containers[0].env[1].valueFrom.fieldRef"),
     (with_env({"fileKeyRef": {"key": "k"}}), "spec.containers[0].env[1].valueFrom.fileKeyRef"),
+    (a_pod(os={"name": "windows"}), "spec.os.name"),
+    (a_pod(resourceClaims=[{"name": "tpu"}]), "spec.resourceClaims"),
+    (a_pod({"resources": {"claims": [{"name": "tpu"}]}}), "spec.containers[0].resources.claims"),
+    (a_pod({"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}), "spec.containers[0].volumeDevices"),
+    (a_pod(volumes=[{"name": "h", "emptyDir": {"medium": "HugePages"}}]), "spec.volumes[0].emptyDir.medium"),
 ]  # fmt: skip
 
 TOLD: list[tuple[pods.Pod, str]] = [
@@ -69,6 +74,17 @@ TOLD: list[tuple[pods.Pod, str]] = [
     (a_pod({"restartPolicy": "Always"}), "spec.containers[0].restartPolicy"),
     (a_pod({"ports": [{"containerPort": 80, "hostPort": 8080}]}), "spec.containers[0].ports[0].hostPort"),
     (a_pod({"ports": [{"containerPort": 80, "protocol": "SCTP"}]}), "spec.containers[0].ports[0].protocol"),
+    (a_pod({"restartPolicyRules": [{"action": "Restart"}]}), "spec.containers[0].restartPolicyRules"),
+    (a_pod({"imagePullPolicy": "Never"}), "spec.containers[0].imagePullPolicy"),
+    (
+        a_pod({"volumeMounts": [TOKEN_MOUNT | {"mountPropagation": "Bidirectional"}]}, volumes=[TOKEN]),
+        "spec.containers[0].volumeMounts[0].mountPropagation",
+    ),
+    (
+        a_pod({"volumeMounts": [TOKEN_MOUNT | {"recursiveReadOnly": "Enabled"}]}, volumes=[TOKEN]),
+        "spec.containers[0].volumeMounts[0].recursiveReadOnly",
+    ),
+    (a_pod(hostUsers=False), "spec.hostUsers"),
     (a_pod(hostAliases=[{"ip": "10.0.0.1"}]), "spec.hostAliases"),
     (a_pod(dnsConfig={"nameservers": ["1.1.1.1"]}), "spec.dnsConfig"),
     (a_pod(subdomain="web"), "spec.subdomain"),
@@ -120,7 +136,7 @@ def test_every_rule_is_hit_by_an_example_above() -> None:
     pod_list = [pod for pod, _ in FATAL + TOLD]
     silent = [rule.field for rule in support.RULES if not any(list(rule.hits(pod)) for pod in pod_list)]
     # The remaining keys of securityContext share one rule's code.
-    assert all(field.startswith("securityContext.") for field in silent)
+    assert all(field.startswith(("SecurityContext.", "PodSecurityContext.")) for field in silent)
 
 
 def test_fatal_reasons_come_first_and_what_was_asked_is_in_the_sentence() -> None:

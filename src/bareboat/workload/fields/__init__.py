@@ -1,0 +1,1 @@
+"""What becomes of every field of a pod's spec, per way of access, and the rules that say so."""
