@@ -13,7 +13,18 @@ import pytest
 from bareboat.kube import client as clients
 from bareboat.kube import config as configs
 from bareboat.kube import resources
-from bareboat.kubelet import authn, authz, certificates, client_ca, logs, routes, server, serving_certificate, stats
+from bareboat.kubelet import (
+    authn,
+    authz,
+    certificates,
+    client_ca,
+    containers,
+    logs,
+    routes,
+    server,
+    serving_certificate,
+    stats,
+)
 from bareboat.plumbing import clock as clocks
 from bareboat.sandbox import controlplane
 
@@ -117,7 +128,10 @@ async def kubelet(sandbox: controlplane.ControlPlane, request: pytest.FixtureReq
 
 
 @asynccontextmanager
-async def a_kubelet(sandbox: controlplane.ControlPlane, node: str) -> AsyncIterator[Kubelet]:
+async def a_kubelet(
+    sandbox: controlplane.ControlPlane, node: str, pods: containers.Containers | None = None
+) -> AsyncIterator[Kubelet]:
+    """In plain access unless `pods` says what runs in them."""
     clock = clocks.SystemClock()
     names = Names()
     async with AsyncExitStack() as stack:
@@ -131,7 +145,7 @@ async def a_kubelet(sandbox: controlplane.ControlPlane, node: str) -> AsyncItera
         )
         by_container: dict[tuple[str, str], Source] = {}
         served = server.Server(
-            handlers(by_container),
+            handlers(by_container, pods or containers.Plain()),
             tls=certificate.tls,
             authenticator=authn.Authenticator(api, authn.Settings(), clock),
             authorizer=authz.Authorizer(api, node, authz.Settings(), clock),
@@ -169,7 +183,7 @@ def node_manifest(name: str, port: int) -> dict[str, Any]:
     }
 
 
-def handlers(by_container: dict[tuple[str, str], Source]) -> routes.Handlers:
+def handlers(by_container: dict[tuple[str, str], Source], pods_: containers.Containers) -> routes.Handlers:
     async def container_logs(namespace: str, pod: str, container: str, options: logs.LogOptions) -> logs.Lines:
         log = by_container.get((pod, container))
         if namespace != NAMESPACE or log is None:
@@ -190,6 +204,7 @@ def handlers(by_container: dict[tuple[str, str], Source]) -> routes.Handlers:
         running_pods=pods,
         metrics=lambda: stats.registry_text(prometheus_client.CollectorRegistry()),
         configuration={"port": server.PORT},
+        containers=pods_,
     )
 
 
