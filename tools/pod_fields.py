@@ -22,7 +22,7 @@ runner beside the pod's processes) and **plain** (the cloud alone).
 
 - **honoured**: as a kubelet does it.
 - **emulated**: the same to the workload, by other means.
-- **left out**: the pod runs without it; where a sentence with the field's path is quoted, an Event `NotHonoured` says it.
+- **left out**: the pod runs without; where a sentence with a field's path is quoted, an Event `NotHonoured` says it.
 - **rejected**: nothing is rented, and the pod's status and an Event `Unsupported` quote the sentence with the field's
   path. `…` stands for what was found.
 """

@@ -12,7 +12,7 @@ from bareboat.workload import pod as pods
 from bareboat.workload.fields import rows, table
 
 ROOT = Path(__file__).parents[3]
-READ = {
+READ: dict[str, type[msgspec.Struct]] = {
     "PodSpec": pods.PodSpec,
     "Container": pods.Container,
     "Volume": pods.Volume,

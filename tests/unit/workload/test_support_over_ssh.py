@@ -82,7 +82,7 @@ TAKEN: list[pods.Pod] = [
     a_pod(initContainers=[{"name": "i", "image": "busybox:latest"}, {"name": "s", "image": "busybox",
           "restartPolicy": "Always"}]),
     a_pod({"livenessProbe": {"exec": {"command": ["x"]}}, "startupProbe": {"grpc": {"port": 5}},
-           "readinessProbe": {"httpGet": {"port": 80, "host": "db"}}, "lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}),
+           "readinessProbe": {"httpGet": {"port": 80, "host": "db"}}, "lifecycle": {"preStop": {"sleep": {}}}}),
     a_pod({"stdin": True, "tty": True, "workingDir": "/srv", "restartPolicy": "Never"}),
     a_pod(hostAliases=[{"ip": "10.0.0.1", "hostnames": ["a"]}], subdomain="web"),
     a_pod(volumes=[{"name": "unmounted", "hostPath": {"path": "/"}}]),

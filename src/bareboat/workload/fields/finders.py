@@ -45,8 +45,9 @@ def ephemeral_containers(pod: pods.Pod) -> Iterator[rows.Hit]:
 
 def other_images(pod: pods.Pod) -> Iterator[rows.Hit]:
     """Containers whose image is another than the first one's, however both are spelled."""
+    first = references.canonical(pod.spec.containers[0].image) if pod.spec.containers else ""
     for path, container in containers(pod):
-        if references.canonical(container.image) != references.canonical(pod.spec.containers[0].image):
+        if references.canonical(container.image) != first:
             yield f"{path}.image", container.image
 
 
