@@ -50,7 +50,7 @@ async def test_of_two_candidates_the_second_leads_after_the_first(client: client
         while led != ["first"]:  # noqa: ASYNC110 - plain state, read from outside
             await asyncio.sleep(0.02)
         group.create_task(second.run(lambda: lead("second", second_done)))
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(2.5)  # longer than a lease: nothing is to happen, and only time can show that
         assert led == ["first"] and first.leads
         first_done.set()
         while led != ["first", "second"]:  # noqa: ASYNC110 - plain state, read from outside

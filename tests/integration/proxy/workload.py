@@ -57,8 +57,6 @@ async def one(reader: Reader, writer: Writer) -> bool:
     if path == "/stream":
         await stream(writer)
         return True
-    if path == "/slow":
-        await asyncio.sleep(1.5)
     said = f"{WHO} {path} {count}\n".encode()
     status = b"404 N" if path == "/missing" else b"200 O"
     writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(said), said))

@@ -200,6 +200,8 @@ async def test_refused_credentials_are_renewed_once(api: fakeapi.FakeApi, tmp_pa
 
 
 async def test_requests_refused_together_renew_the_credentials_once(api: fakeapi.FakeApi) -> None:
+    arrived, all_in = 0, asyncio.Event()
+
     class Counting(credentials.Fixed):
         renewals = 0
 
@@ -207,12 +209,15 @@ async def test_requests_refused_together_renew_the_credentials_once(api: fakeapi
             return f"Bearer {self.renewals}"
 
         async def renew(self) -> bool:
-            await asyncio.sleep(0.01)
             self.renewals += 1
             return True
 
     async def check(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(0.01)
+        nonlocal arrived
+        arrived += 1
+        if arrived == 20:
+            all_in.set()
+        await all_in.wait()
         if request.headers["Authorization"] != "Bearer 1":
             return fakeapi.refusal(401, "Unauthorized", "Unauthorized")
         return web.json_response({"metadata": {}})
@@ -306,18 +311,19 @@ async def test_watches_take_no_slots_from_requests(api: fakeapi.FakeApi) -> None
 async def test_requests_wait_for_a_slot_of_the_pool(api: fakeapi.FakeApi) -> None:
     together = 0
     most = 0
+    three = asyncio.Barrier(3)
 
     async def slow(_request: web.Request) -> web.StreamResponse:
         nonlocal together, most
         together += 1
         most = max(most, together)
-        await asyncio.sleep(0.01)
+        await three.wait()
         together -= 1
         return web.json_response({"metadata": {}})
 
-    api.script += [slow] * 20
+    api.script += [slow] * 21
     async with clients.Client(api.config(), connections=3) as client:
-        await asyncio.gather(*(client.patch(POD, {}) for _ in range(20)))
+        await asyncio.gather(*(client.patch(POD, {}) for _ in range(21)))
     assert most == 3
 
 

@@ -294,20 +294,22 @@ async def test_watching_again_changes_nothing_and_a_new_run_starts_over(reports:
 
 
 async def test_forgotten_pod_is_not_reported(reports: Reports) -> None:
-    asked = asyncio.Event()
+    asked, forgotten = asyncio.Event(), asyncio.Event()
 
     async def handler(_request: web.Request) -> web.Response:
         asked.set()
-        await asyncio.sleep(0.05)
+        await forgotten.wait()
         return web.Response()
 
     async with serving(handler) as port, running(reports) as prober:
-        prober.watch("u", readiness(probing.Http()), at(port), 0.0)
+        prober.watch("u", readiness(probing.Http(), timeout_s=30), at(port), 0.0)
         await asyncio.wait_for(asked.wait(), 5)
         prober.forget("u")
-        await asyncio.sleep(0.1)
         assert len(prober) == 0
-    assert reports.all == []
+        forgotten.set()
+        prober.watch("later", readiness(probing.Http(), timeout_s=30), at(port), 0.0)
+        await reports.until(lambda verdict: verdict.ready)
+    assert [uid for uid, _ in reports.all] == ["later"]
 
 
 async def test_periods_and_delays_follow_the_given_clock(reports: Reports) -> None:

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -40,9 +39,9 @@ def test_a_process_killed_by_a_signal_is_128_and_the_signal(number: int) -> None
 
 
 def test_a_wrapper_that_is_killed_itself_reports_nothing() -> None:
-    wrapped, args = exit_codes.wrap(["sleep", "30"], [], "1")
+    wrapped, args = exit_codes.wrap(["sh", "-c", "echo up; exec sleep 30"], [], "1")
     with subprocess.Popen([*wrapped, *args], stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
-        time.sleep(0.1)
+        assert running.stdout is not None and running.stdout.readline() == "up\n"
         os.killpg(running.pid, signal.SIGKILL)
         log, _ = running.communicate(timeout=10)
     assert exit_codes.find(log, "1") is None

@@ -37,11 +37,16 @@ class Candidate:
         await asyncio.gather(self.task, return_exceptions=True)
 
 
-async def settle(clock: clocks.ManualClock, seconds: float) -> None:
-    """Moves time on in small steps, leaving real time for real requests in between."""
+async def settle(clock: clocks.ManualClock, seconds: float, *candidates: Candidate) -> None:
+    """Moves time on in small steps; after each, the requests of every candidate that goes on come to their end."""
+
+    def all_rest() -> bool:
+        return clock.sleeping == sum(not each.task.done() for each in candidates)
+
     for _ in range(round(seconds / 0.5)):
+        await fakeapi.until(all_rest, "nobody has a request under way")
         await clock.advance(0.5)
-        await asyncio.sleep(0.02)
+    await fakeapi.until(all_rest, "nobody has a request under way")
 
 
 async def test_the_first_leads_and_the_second_waits(api: leasestore.LeaseApi, client: clients.Client) -> None:
@@ -49,7 +54,7 @@ async def test_the_first_leads_and_the_second_waits(api: leasestore.LeaseApi, cl
     first = Candidate(client, "first", clock, leading)
     await fakeapi.until(lambda: leading == {"first"}, "the first leads")
     second = Candidate(client, "second", clock, leading)
-    await settle(clock, 25)
+    await settle(clock, 25, first, second)
     assert leading == {"first"}
     assert first.election.leads and not second.election.leads and second.election.leader == "first"
     spec = api.leases["lead"]["spec"]
@@ -63,10 +68,10 @@ async def test_a_leader_that_ends_in_order_hands_over_at_once(api: leasestore.Le
     first = Candidate(client, "first", clock, leading)
     await fakeapi.until(lambda: leading == {"first"}, "the first leads")
     second = Candidate(client, "second", clock, leading)
-    await settle(clock, 1)
+    await settle(clock, 1, first, second)
     await first.stop()
     assert api.leases["lead"]["spec"]["holderIdentity"] == ""
-    await settle(clock, 3)
+    await settle(clock, 3, first, second)
     assert leading == {"second"}
     assert api.leases["lead"]["spec"]["leaseTransitions"] == 1
     await second.stop()
@@ -82,9 +87,9 @@ async def test_a_leader_that_vanished_is_waited_for_and_then_replaced(
         "spec": {"holderIdentity": "gone", "leaseDurationSeconds": 15, "renewTime": "2099-01-01T00:00:00.000000Z"},
     }
     second = Candidate(client, "second", clock, leading)
-    await settle(clock, 14)
+    await settle(clock, 14, second)
     assert leading == set()
-    await settle(clock, 5)
+    await settle(clock, 5, second)
     assert leading == {"second"}
     await second.stop()
 
@@ -97,9 +102,9 @@ async def test_a_leader_without_an_api_server_stops_before_others_may_begin(
     await fakeapi.until(lambda: leading == {"first"}, "the first leads")
     with capture_logs():
         api.down = True
-        await settle(clock, 8)
+        await settle(clock, 8, first)
         assert leading == {"first"}
-        await settle(clock, 6)
+        await settle(clock, 6, first)
         assert leading == set()
         with pytest.raises(election.Lost, match="could not be renewed for"):
             await first.task
@@ -114,7 +119,7 @@ async def test_a_leader_whose_lease_was_taken_stops_at_its_next_renewal(
     await fakeapi.until(lambda: leading == {"first"}, "the first leads")
     api.leases["lead"]["spec"]["holderIdentity"] = "usurper"
     api.leases["lead"]["metadata"]["resourceVersion"] = "999"
-    await settle(clock, 3)
+    await settle(clock, 3, first)
     assert leading == set()
     with pytest.raises(election.Lost):
         await first.task
@@ -127,9 +132,9 @@ async def test_a_leader_goes_on_through_a_short_outage(api: leasestore.LeaseApi,
     await fakeapi.until(lambda: leading == {"first"}, "the first leads")
     with capture_logs():
         api.down = True
-        await settle(clock, 6)
+        await settle(clock, 6, first)
         api.down = False
-        await settle(clock, 30)
+        await settle(clock, 30, first)
     assert leading == {"first"}
     await first.stop()
 
@@ -152,7 +157,7 @@ async def test_two_processes_of_one_host_do_not_both_lead(api: leasestore.LeaseA
     ahead = Candidate(client, first, clock, leading)
     await fakeapi.until(lambda: leading == {first}, "the first leads")
     behind = Candidate(client, second, clock, leading)
-    await settle(clock, 25)
+    await settle(clock, 25, ahead, behind)
     assert leading == {first}
     await behind.stop()
     await ahead.stop()
