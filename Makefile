@@ -17,7 +17,7 @@ WAIT ?= 180s
 SYSTEM = $(KUBECTL) -n kube-system
 ARGS ?=
 N ?=
-ONLY ?= $(patsubst benchmarks/%.py,%,$(wildcard $(addprefix benchmarks/,$(addsuffix .py,burst offers watch provision))))
+ONLY ?= $(patsubst benchmarks/%.py,%,$(wildcard $(addprefix benchmarks/,$(addsuffix .py,burst offers watch provision proxy))))
 CODE := src tests benchmarks tools
 FAST := tests/unit tests/contract
 REAL := $(wildcard tests/integration tests/e2e)
@@ -60,7 +60,7 @@ _types: .venv/.ready
 _fast: .venv/.ready
 	$(BIN)/pytest -q -n 2 $(FAST)
 
-bench: .venv/.ready ## Measure (ONLY=burst, offers, watch or provision; N=1000)
+bench: .venv/.ready ## Measure (ONLY=burst, offers, watch, provision or proxy; N=1000)
 	@for each in $(ONLY); do $(BIN)/python benchmarks/$$each.py $(if $(N),--n $(N)) $(ARGS); done
 
 fmt: .venv/.ready ## Put the code into its form

@@ -100,6 +100,10 @@ class Proxy:
         return self._process.pid
 
     @property
+    def nginx_pid(self) -> int:
+        return int((self.folder / "state" / "nginx.pid").read_text())
+
+    @property
     def log(self) -> str:
         return self.log_path.read_text() if self.log_path.exists() else ""
 
@@ -192,12 +196,18 @@ Launcher = Callable[..., Proxy]
 
 @pytest.fixture
 async def launch(cloud: Cloud, tmp_path: Path) -> AsyncIterator[Launcher]:
+    async with launcher(cloud, tmp_path) as make:
+        yield make
+
+
+@contextlib.asynccontextmanager
+async def launcher(cloud: Cloud, folder: Path) -> AsyncIterator[Launcher]:
     """A proxy with an environment that works, changed by keywords; None takes a variable out."""
-    tmp_path.chmod(0o755)  # noqa: ASYNC240 - nginx's workers are nobody
+    folder.chmod(0o755)  # noqa: ASYNC240 - nginx's workers are nobody
     made: list[Proxy] = []
 
     def make(name: str = "vast-pod-0", **changes: str | None) -> Proxy:
-        folder = tmp_path / f"{name}-{len(made)}"
+        own = folder / f"{name}-{len(made)}"
         environment = {
             "PATH": f"{Path(program('nginx')).parent}:{os.environ['PATH']}",
             "POD_NAME": name,
@@ -206,14 +216,14 @@ async def launch(cloud: Cloud, tmp_path: Path) -> AsyncIterator[Launcher]:
             "VAST_TEMPLATE_IMAGE": IMAGE,
             "DOCKER_LOGIN": "-u robot -p opensesame registry.example.com",
             "VAST_SEARCH_QUERY": QUERY,
-            "NGINX_CONFIG_PATH": str(folder / "http.d" / "default.conf"),
+            "NGINX_CONFIG_PATH": str(own / "http.d" / "default.conf"),
             "NGINX_LISTEN_PORT": str(free_port()),
             "VAST_URL": cloud.sim.url,
             "VAST_RATE_LIMIT": "off",
             "VAST_VISIBILITY_WINDOW_S": "0.5",
             "BAREBOAT_PROXY_LISTEN_ADDRESS": "127.0.0.1",
             "BAREBOAT_PROXY_HEALTH_PORT": str(free_port()),
-            "BAREBOAT_PROXY_STATE_DIR": str(folder / "state"),
+            "BAREBOAT_PROXY_STATE_DIR": str(own / "state"),
             "BAREBOAT_PROXY_POLL_S": "0.5",
             "BAREBOAT_PROXY_BUSY_POLL_S": "0.1",
             "BAREBOAT_PROXY_UNREACHABLE_S": "1",
@@ -221,13 +231,15 @@ async def launch(cloud: Cloud, tmp_path: Path) -> AsyncIterator[Launcher]:
         environment.update({key: value for key, value in changes.items() if value is not None})
         for key in [key for key, value in changes.items() if value is None]:
             environment.pop(key, None)
-        proxy = Proxy(folder, environment)
+        proxy = Proxy(own, environment)
         made.append(proxy)
         return proxy
 
-    yield make
-    for proxy in made:
-        await proxy.close()
+    try:
+        yield make
+    finally:
+        for proxy in made:
+            await proxy.close()
 
 
 @pytest.fixture
