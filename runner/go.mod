@@ -1,0 +1,3 @@
+module bareboat/runner
+
+go 1.24
