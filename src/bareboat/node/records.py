@@ -98,6 +98,7 @@ class Record:
     refused_generation: int = 0
     stale: bool = False
     told_support: bool = False
+    told_wait: str = ""
 
     def new_attempt(
         self, offer: offers.Offer, usd_per_hour: float, image: str, now_s: float, access: str = PLAIN

@@ -17,6 +17,7 @@ log = structlog.get_logger()
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
 LOOK_AGAIN_S = 3.0
+THROTTLED = "CloudThrottled"
 
 
 class Renting:
@@ -157,6 +158,7 @@ class Renting:
             return self._wait(pod, record, _word(trouble), str(trouble), _after_s(trouble))
         record.take(choice.offer, choice.usd_per_hour)
         record.rented(instance.id, self._use.clock.now_s())
+        record.told_wait = ""
         self._use.accounts[instance.cloud].watcher.rented(instance)
         self._use.recorder.normal(telling.about(pod), "Rented", telling.rented(choice, instance.id))
         return None
@@ -201,6 +203,11 @@ class Renting:
         record.failures += 1
         record.not_before_s = self._use.clock.now_s() + pause_s
         record.waiting = pods.Waiting(reason, message)
+        # A cloud that is busy is busy for many tries; the status goes on to tell of each.
+        again = reason == record.told_wait == THROTTLED
+        record.told_wait = reason
+        if again:
+            return pause_s
         told = f"{message.rstrip('.')}; trying again in {telling.duration(pause_s)}"
         self._use.recorder.warning(telling.about(pod), reason, told)
         return pause_s
@@ -227,7 +234,7 @@ def _word(trouble: errors.CloudError) -> str:
         errors.NoCapacity: "NoCapacity",
         errors.CredentialsRefused: "CloudCredentialsRefused",
         errors.CreditExhausted: "CloudCreditExhausted",
-        errors.Throttled: "CloudThrottled",
+        errors.Throttled: THROTTLED,
         errors.LaunchRefused: "LaunchRefused",
     }
     return words.get(type(trouble), "CloudUnreachable")

@@ -232,6 +232,21 @@ async def test_a_cloud_that_will_not_sell_now_is_named_and_asked_again_later(
         assert world.cloud.calls["rent"] == 2
 
 
+async def test_a_cloud_that_is_busy_is_told_once_an_episode() -> None:
+    async with nodes.installation() as world:
+        for _ in range(3):
+            world.cloud.fail("rent", errors.Throttled("vast", "slow down", 45.0))
+        world.start()
+        world.api.create(fake_pods.manifest("a"))
+        assert await world.run(600, until=lambda: world.phase("a") == "Running")
+        assert world.cloud.calls["rent"] == 4
+        assert world.recorder.reasons().count("CloudThrottled") == 1
+        world.cloud.fail("rent", errors.Throttled("vast", "slow down", 45.0))
+        world.api.create(fake_pods.manifest("b"))
+        assert await world.run(600, until=lambda: world.phase("b") == "Running")
+        assert world.recorder.reasons().count("CloudThrottled") == 2
+
+
 async def test_a_price_over_the_pods_limit_gives_the_machine_back_before_it_ran_or_after() -> None:
     for runs in (False, True):
         async with nodes.installation() as world:
