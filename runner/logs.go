@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,8 +26,9 @@ type runLog struct {
 	mu   sync.Mutex
 	path string
 	file *os.File
-	size int64
-	out  []byte
+	// start is the file's position in the run's log.
+	start, size int64
+	out         []byte
 	// broken is told the first failed write; nothing is written after it.
 	broken func(error)
 	failed bool
@@ -138,14 +140,14 @@ func (l *runLog) flush() {
 
 func (l *runLog) rotate() error {
 	_ = l.file.Close()
-	for k := keptFiles - 1; k > 0; k-- {
-		older := l.path
-		if k > 1 {
-			older += "." + strconv.Itoa(k-1)
-		}
-		if err := os.Rename(older, l.path+"."+strconv.Itoa(k)); err != nil && !os.IsNotExist(err) {
-			return err
-		}
+	if err := os.Rename(l.path, l.path+"."+strconv.FormatInt(l.start, 10)); err != nil {
+		return err
+	}
+	l.start += l.size
+	older := olderParts(l.path)
+	for len(older) > keptFiles-1 {
+		_ = os.Remove(older[0].path)
+		older = older[1:]
 	}
 	return l.reopen()
 }
@@ -153,8 +155,29 @@ func (l *runLog) rotate() error {
 func (l *runLog) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	_ = l.file.Chmod(finishedLog)
 	_ = l.file.Close()
 	l.failed = true
+}
+
+const finishedLog = 0o440
+
+type part struct {
+	path  string
+	start int64
+}
+
+// olderParts are the rotated files of a log, oldest first.
+func olderParts(path string) []part {
+	names, _ := filepath.Glob(path + ".*")
+	var found []part
+	for _, name := range names {
+		if start, err := strconv.ParseInt(strings.TrimPrefix(name, path+"."), 10, 64); err == nil {
+			found = append(found, part{name, start})
+		}
+	}
+	sort.Slice(found, func(i, j int) bool { return found[i].start < found[j].start })
+	return found
 }
 
 // lastOutput gives the end of what a run wrote, without the log's own words: at most 80 lines and 2048 bytes.

@@ -27,6 +27,10 @@ func start(o *options) int {
 	}
 	launch, unreadable := decodeLaunch(content)
 	lock, err := takeLock(o.root)
+	for tries := 0; tries < 5 && errors.Is(err, syscall.EWOULDBLOCK); tries++ {
+		pauseMs(10) // it may be held for a moment only, by one who looks whether it is held
+		lock, err = takeLock(o.root)
+	}
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return startedAlready(o.root, launch, unreadable)
 	}
