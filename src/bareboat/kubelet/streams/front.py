@@ -66,11 +66,14 @@ class Fronts:
         if self._running:
             await asyncio.wait(self._running)
 
-    async def serve(self, head: heads.Head, transport: asyncio.Transport, early: bytes) -> None:
-        """One request for an upgrade, to the end of its connection."""
+    async def serve(self, head: heads.Head, transport: asyncio.Transport, early: bytes, lost: asyncio.Event) -> None:
+        """One request for an upgrade, to the end of its connection. `lost` is set when the connection is lost before
+        it was taken over."""
 
         def take_over(connection: spdy_connection.Connection, protocol: str) -> None:
+            nonlocal lost
             taken = link.TransportLink(connection)
+            lost = taken.gone
             connection.use(taken)
             transport.write(heads.switching(protocol))
             taken.take(transport)
@@ -92,7 +95,10 @@ class Fronts:
         except requests.Refusal as refused:
             transport.write(heads.refusal(refused.status, refused.text, refused.headers))
         finally:
+            # What the client still sends has to be read, or its goodbye is not seen.
+            transport.resume_reading()
             transport.close()
+            await lost.wait()
 
 
 class Front(asyncio.Protocol):
@@ -104,6 +110,8 @@ class Front(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._late: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._decided = False
+        self._lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -113,6 +121,8 @@ class Front(asyncio.Protocol):
         self._late = asyncio.get_running_loop().call_later(self._fronts.head_s, self._refuse, 408, "no request came")
 
     def data_received(self, data: bytes) -> None:
+        if self._decided:
+            return
         # Only the new bytes, and three before them, can hold the head's end.
         searched = max(0, len(self._held) - len(heads.END) + 1)
         self._held += data
@@ -132,7 +142,8 @@ class Front(asyncio.Protocol):
             head = None
         if head is not None and head.asks_for_spdy:
             transport.pause_reading()
-            self._task = self._fronts.spawn(self._fronts.serve(head, transport, bytes(self._held[end:])))
+            early = bytes(self._held[end:])
+            self._task = self._fronts.spawn(self._fronts.serve(head, transport, early, self._lost))
             return
         plain = self._fronts.plain()
         transport.set_protocol(plain)
@@ -151,11 +162,13 @@ class Front(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._forget()
+        self._lost.set()
         # Before the connection was taken over: whoever asks for leave need not wait for the answer.
         if self._task is not None:
             self._task.cancel()
 
     def _forget(self) -> None:
+        self._decided = True
         self._fronts.remove(self)
         if self._late is not None:
             self._late.cancel()
