@@ -117,7 +117,9 @@ async def test_an_instance_comes_to_run_and_tells_where(rig: rigs.Rig) -> None:
     assert found.state is instances.State.RUNNING
     assert found.address and found.ports.get((8080, "TCP"))
     assert found.usd_per_hour and found.usd_per_hour > 0
-    assert found.gpu_name and found.gpu_count and found.machine_id
+    assert found.gpu_name and found.gpu_count
+    hidden = all(each.machine_id is None for each in await _offers(rig))
+    assert found.machine_id or hidden, "what offers tell of machines, instances tell, too"
 
 
 async def test_the_price_of_an_instance_is_that_of_its_offer(rig: rigs.Rig) -> None:
@@ -258,8 +260,8 @@ async def test_a_refused_key_is_named_by_every_call(rig: rigs.Rig) -> None:
 
 
 async def test_a_cloud_in_trouble_is_never_taken_for_an_empty_one(rig: rigs.Rig) -> None:
-    offer = (await _offers(rig))[0]
     bought = await _rented(rig)
+    offer = (await _offers(rig))[0]
     rig.out_of_order()
     calls: list[Callable[[], Awaitable[object]]] = [
         lambda: rig.cloud.search(needs.Needs()),

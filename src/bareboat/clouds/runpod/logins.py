@@ -1,0 +1,121 @@
+"""Registry logins: RunPod keeps them by name and shows no password again, so the name is made of what is in it.
+
+One is made where it isn't there yet, used by all pods with the same login, and removed when no pod of the account has
+used it for a while. Only those whose name carries the cluster of the mark are ever removed.
+"""
+
+import asyncio
+import hashlib
+
+from bareboat.clouds.runpod import api as apis
+from bareboat.clouds.runpod import failures, wire
+from bareboat.core import errors, labels, launches
+from bareboat.plumbing import clock as clocks
+
+UNUSED_S = 900.0
+"""New pods are in no list yet; RunPod itself refuses to remove what a pod uses."""
+
+
+class Logins:
+    """Of one account."""
+
+    def __init__(self, api: apis.Api, clock: clocks.Clock) -> None:
+        self._api = api
+        self._clock = clock
+        self._ids: dict[str, str] = {}
+        self._used_s: dict[str, float] = {}
+        self._swept: set[str] = set()
+        self._making = asyncio.Lock()
+
+    async def id_of(self, login: launches.RegistryLogin | None, mark: labels.Mark) -> str | None:
+        """The id of this login at RunPod, made if need be: no call for one that is known, else one or two."""
+        if login is None:
+            return None
+        name = name_of(login, mark)
+        async with self._making:
+            known = self._ids.get(name) or (await self._list(mark.cluster_id)).get(name)
+            if known is None:
+                known = await self._make(name, login, mark)
+            self._ids[name] = known
+        self._used_s[known] = self._clock.monotonic_s()
+        return known
+
+    def forget(self, login_id: str) -> None:
+        """RunPod says that there is no such login: it is to be made anew."""
+        self._ids = {name: known for name, known in self._ids.items() if known != login_id}
+
+    async def sweep(self, in_use: set[str], clusters: set[str]) -> None:
+        """Removes what no pod has used for a while; `in_use` from a complete list. Calls only when there is something
+        to remove, and one for each cluster that is seen for the first time. Never fails."""
+        now_s = self._clock.monotonic_s()
+        for login_id in in_use:
+            if login_id in self._used_s:
+                self._used_s[login_id] = now_s
+        try:
+            for cluster in clusters - self._swept:
+                await self._list(cluster)
+            for login_id, used_s in list(self._used_s.items()):
+                if now_s - used_s >= UNUSED_S:
+                    await self._remove(login_id)
+        except errors.CloudError:
+            return
+
+    async def _list(self, cluster: str) -> dict[str, str]:
+        """By name; those of the cluster are known from now on."""
+        body = await self._api.read(apis.Call("v2", "GET", "/registries"))
+        try:
+            rows = wire.rows(body, "registries")
+        except wire.Nonsense as error:
+            raise errors.CloudDown(
+                failures.CLOUD, f"answered a list of registry logins that is none: {error}"
+            ) from None
+        self._swept.add(cluster)
+        prefix = f"{labels.PREFIX}/{cluster}/"
+        found: dict[str, str] = {}
+        for row in rows:
+            name, login_id = wire.text(row.get("name")), wire.text(row.get("id"))
+            if name and login_id and name.startswith(prefix):
+                found[name] = login_id
+                self._used_s.setdefault(login_id, self._clock.monotonic_s())
+        self._ids.update(found)
+        return found
+
+    async def _make(self, name: str, login: launches.RegistryLogin, mark: labels.Mark) -> str:
+        told = {"name": name, "username": login.username, "password": login.password}
+        try:
+            answer = await self._api.once(apis.Call("v2", "POST", "/registries", body=told))
+        except apis.NotSent as error:
+            raise errors.CloudDown(failures.CLOUD, str(error)) from None
+        except apis.Lost as error:
+            return await self._made_after_all(name, mark, str(error))
+        failure = self._api.judge(answer)
+        if failure is None:
+            made = wire.text(wire.mapping(wire.document(answer.body)).get("id"))
+            return made or await self._made_after_all(name, mark, "the answer names no id")
+        if failure.status == 422 or (failure.status == 400 and not failure.says("exist")):
+            raise errors.LaunchRefused(failures.CLOUD, f"refused the registry login: {failure.text}")
+        if failure.status in (400, 409) or failure.status >= 500:
+            return await self._made_after_all(name, mark, failures.shown(failure))
+        raise failures.of_read(failure)
+
+    async def _made_after_all(self, name: str, mark: labels.Mark, why: str) -> str:
+        found = (await self._list(mark.cluster_id)).get(name)
+        if found is None:
+            raise errors.CloudDown(failures.CLOUD, f"the registry login could not be made: {why}")
+        return found
+
+    async def _remove(self, login_id: str) -> None:
+        answer = await self._api.answer(apis.Call("v2", "DELETE", f"/registries/{login_id}"))
+        failure = self._api.judge(answer)
+        if failure is not None and failure.status == 400:  # in use after all
+            self._used_s[login_id] = self._clock.monotonic_s()
+            return
+        if failure is None or failure.status == 404:
+            self._used_s.pop(login_id, None)
+            self.forget(login_id)
+
+
+def name_of(login: launches.RegistryLogin, mark: labels.Mark) -> str:
+    """`bareboat/<cluster>/<hash>`: another password is another login."""
+    told = "\0".join((login.server, login.username, login.password))
+    return f"{labels.PREFIX}/{mark.cluster_id}/{hashlib.sha256(told.encode()).hexdigest()[:24]}"
