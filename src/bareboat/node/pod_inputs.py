@@ -6,7 +6,7 @@ never "not there": only an answer of the API server says that. A burst of pods w
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
@@ -51,15 +51,15 @@ class PodInputs:
         self._services: _Slot[Services] = _Slot()
         self._sweep_at = MOST_ENTRIES
 
-    async def fetch(self, pod: pods.Pod) -> sources.Sources:
-        """Everything the pod's environment and image pull secrets refer to. Raises nothing of the API's.
+    async def fetch(self, pod: pods.Pod, also: Iterable[sources.Reference] = ()) -> sources.Sources:
+        """Everything the pod's environment and image pull secrets refer to, and `also`. Raises nothing of the API's.
 
         Costs a call for each object that is not fresh in the cache: none at all for a pod without references.
         """
         found: dict[sources.Reference, Found] = {}
         stale: list[sources.Reference] = []
         now_s = self._clock.monotonic_s()
-        for reference in references.wanted(pod):
+        for reference in dict.fromkeys((*references.wanted(pod), *also)):
             slot = self._objects.get(reference)
             if slot is not None and now_s < slot.until_s:
                 found[reference] = slot.value

@@ -1,4 +1,4 @@
-"""What is sent to a cloud for a pod in plain access. Pure."""
+"""What is sent to a cloud for a pod. Pure."""
 
 import shlex
 from collections.abc import Mapping
@@ -49,9 +49,31 @@ def build(
     )
 
 
+def build_for_ssh(
+    pod: pods.Pod,
+    *,
+    login: launches.RegistryLogin | None,
+    wanted: needs.Needs,
+    offer: offers.Offer,
+    public_keys: tuple[str, ...],
+) -> launches.Launch:
+    """A machine of the pod's image with an ssh server and nothing of the workload: that follows over ssh."""
+    return launches.Launch(
+        image=pod.spec.containers[0].image,
+        ports=declared_ports(pod),
+        disk_gib=wanted.disk_gib,
+        registry_login=login,
+        hostname=pod.spec.hostname or pod.metadata.name[:63],
+        pricing=wanted.pricing,
+        bid_usd_per_hour=bid(offer, wanted),
+        ssh_public_keys=public_keys,
+    )
+
+
 def declared_ports(pod: pods.Pod) -> tuple[launches.Port, ...]:
-    """The container's ports, in order."""
-    return tuple(launches.Port(port.container_port, port.protocol or "TCP") for port in pod.spec.containers[0].ports)
+    """The containers' ports, in order."""
+    several = (port for container in pod.spec.containers for port in container.ports)
+    return tuple(dict.fromkeys(launches.Port(port.container_port, port.protocol or "TCP") for port in several))
 
 
 def bid(offer: offers.Offer, wanted: needs.Needs) -> float | None:
