@@ -112,6 +112,7 @@ class Endings:
         now_s = self._use.clock.now_s()
         pause_s = views.pull_pause_s(record) if action.pull_problem else min(60.0, 2.0 * record.failures)
         record.failures += 1
+        record.ssh_failures += action.ssh_problem
         if action.avoid_machine and record.machine_id:
             if len(record.avoid) >= MOST_AVOIDED:
                 record.avoid.clear()  # the ban below holds for the latest; old ones get another chance

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 
 from bareboat.core import launches, needs, offers
-from bareboat.node import parts
+from bareboat.node import deliveries, parts
+from bareboat.workload import access as accesses
 from bareboat.workload import annotations as notes
 from bareboat.workload import launch as launching
 from bareboat.workload import needs as wants
 from bareboat.workload import pod as pods
-from bareboat.workload import references, registry_logins, support
+from bareboat.workload import references, registry_logins
 
 GPU_ONLY = "gpu"
 
@@ -33,14 +34,20 @@ class Prepared:
 
     pod: pods.Pod
     wanted: needs.Needs
+    access: accesses.Choice
     env: dict[str, str] = field(repr=False)
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     login: launches.RegistryLogin | None = None
     problems: tuple[references.Problem, ...] = ()
     login_problems: tuple[registry_logins.Problem, ...] = ()
+    public_keys: tuple[str, ...] = ()
 
     def launch(self, offer: offers.Offer, attempt: str) -> launches.Launch:
+        if self.access.access is accesses.Access.SSH:
+            return launching.build_for_ssh(
+                self.pod, login=self.login, wanted=self.wanted, offer=offer, public_keys=self.public_keys
+            )
         return launching.build(
             self.pod,
             command=self.command,
@@ -68,11 +75,23 @@ def eligible(pod: pods.Pod, rents_for: str) -> NotNow | None:
     if asked is None and rents_for == GPU_ONLY and not gpus:
         why = f"this node rents for pods that ask for {wants.GPU_RESOURCE}; this one asks for none"
         return NotNow("NotRented", why, lasting=True, event="NotRented")
-    fatal = [each for each in support.check(pod) if each.fatal]
-    if fatal:
-        why = "; ".join(f"{each.field}: {each.why}" for each in fatal)
-        return NotNow("Unsupported", f"nothing is rented for this pod: {why}", lasting=True, event="Unsupported")
     return None
+
+
+def choose_access(pod: pods.Pod, use: parts.Parts, obstacles: tuple[str, ...] = ()) -> accesses.Choice | NotNow:
+    """Which way the pod is run. `obstacles` are what earlier attempts of this pod met with in ssh access. Pure."""
+    try:
+        if use.ssh is None:
+            here = ("this node has no ssh access",)
+            choice = accesses.choose(pod, accesses.Access.PLAIN, obstacles=here)
+        else:
+            choice = accesses.choose(pod, use.ssh.default, obstacles=(*use.ssh.obstacles(), *obstacles))
+    except notes.Invalid as nonsense:
+        return NotNow("InvalidPod", str(nonsense), lasting=True, event="InvalidPod")
+    if choice.refused:
+        why = f"nothing is rented for this pod: {choice.refused}"
+        return NotNow("Unsupported", why, lasting=use.ssh is None or not use.ssh.obstacles(), event="Unsupported")
+    return choice
 
 
 def most_usd_per_hour(pod: pods.Pod, use: parts.Parts) -> float | None:
@@ -83,8 +102,9 @@ def most_usd_per_hour(pod: pods.Pod, use: parts.Parts) -> float | None:
         return None
 
 
-async def prepare(pod: pods.Pod, use: parts.Parts) -> Prepared | NotNow:
-    """Reads what the pod refers to: one call per object, shared for seconds; none for a pod that refers to nothing."""
+async def prepare(pod: pods.Pod, use: parts.Parts, obstacles: tuple[str, ...] = ()) -> Prepared | NotNow:
+    """Reads what the pod refers to: one call per object, shared for seconds; none for a pod that refers to nothing. In
+    ssh access its image's config as well, so that nothing is rented for an image that can't be had."""
     refused = eligible(pod, use.rents_for)
     if refused is not None:
         return refused
@@ -93,8 +113,13 @@ async def prepare(pod: pods.Pod, use: parts.Parts) -> Prepared | NotNow:
         launching.reports_exit_code(pod)
     except notes.Invalid as nonsense:
         return NotNow("InvalidPod", str(nonsense), lasting=True, event="InvalidPod")
+    choice = choose_access(pod, use, obstacles)
+    if isinstance(choice, NotNow):
+        return choice
     found = await use.inputs.fetch(pod)
     container = pod.spec.containers[0]
+    if choice.access is accesses.Access.SSH and use.ssh is not None:
+        return await _for_ssh(pod, use.ssh, wanted, choice, registry_logins.find(pod, container.image, found))
     resolved = references.resolve(pod, container, found, use.facts)
     if resolved.blocking is not None:
         blocking = resolved.blocking
@@ -115,6 +140,32 @@ async def prepare(pod: pods.Pod, use: parts.Parts) -> Prepared | NotNow:
         login=logins.best,
         problems=resolved.problems,
         login_problems=logins.problems,
+        access=choice,
+    )
+
+
+async def _for_ssh(
+    pod: pods.Pod,
+    ssh: parts.SshAccess,
+    wanted: needs.Needs,
+    choice: accesses.Choice,
+    logins: registry_logins.Logins,
+) -> Prepared | NotNow:
+    checked = await ssh.deliveries.check(pod)
+    if isinstance(checked, deliveries.NotReady):
+        # An Event is told for what blocks; the rest of the problems come with a message of their own.
+        return NotNow(
+            checked.reason, checked.message, lasting=checked.lasting, event=checked.event, problems=checked.problems
+        )
+    return Prepared(
+        pod=pod,
+        wanted=wanted,
+        env={},
+        login=logins.best,
+        problems=checked.problems,
+        login_problems=logins.problems,
+        access=choice,
+        public_keys=ssh.key.public_keys,
     )
 
 

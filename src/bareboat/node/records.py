@@ -94,6 +94,9 @@ class Record:
     host_key: str = ""
     image_id: str = ""
     unfollowed_why: str = ""
+    ssh_failures: int = 0
+    told_number: int = 0
+    resumed_restarts: int | None = None
     stop_by_s: float | None = None
     refused_generation: int = 0
     stale: bool = False
@@ -114,8 +117,18 @@ class Record:
         self.exit_reads = 0
         self.probe = self.resumed_probe = None
         self.access = access
-        self.host_key = self.unfollowed_why = ""
+        self.host_key = self.image_id = ""
         self.told = self.stop_by_s = None
+        self.told_number = 0
+
+    def hear(self, told: documents.State) -> None:
+        """The newest word of the runner of the present instance."""
+        if self.told is None and self.resumed_restarts is not None:
+            present = sum(each.restarts for each in told.containers[:1])
+            self.restart_count = max(0, self.resumed_restarts - present)
+            self.resumed_restarts = None
+        self.told = told
+        self.unfollowed_why = ""
 
     @property
     def is_followed(self) -> bool:
@@ -221,6 +234,9 @@ def from_pod(pod: pods.Pod, now_s: float) -> Record:
 def _from_status(record: Record, pod: pods.Pod, now_s: float) -> None:
     for each in pod.status.container_statuses[:1]:
         record.restart_count = each.restart_count
+        if record.access == SSH:
+            # Those of the present machine among them are told again by its runner.
+            record.resumed_restarts = each.restart_count
         record.last = each.last_state.terminated
         if record.is_counted:
             record.ending_why = "its container has ended"

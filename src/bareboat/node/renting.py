@@ -17,6 +17,7 @@ log = structlog.get_logger()
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
 LOOK_AGAIN_S = 3.0
+SSH_TRIES = 2
 THROTTLED = "CloudThrottled"
 
 
@@ -32,7 +33,7 @@ class Renting:
 
         The record's `waiting` says how it went; the caller writes it to the pod.
         """
-        prepared = await preparation.prepare(pod, self._use)
+        prepared = await preparation.prepare(pod, self._use, ssh_obstacles(record))
         if isinstance(prepared, preparation.NotNow):
             return self._not_now(pod, record, prepared)
         self._tell_problems(pod, record, prepared)
@@ -46,7 +47,7 @@ class Renting:
         except errors.CloudError as trouble:
             return self._wait(pod, record, _word(trouble), str(trouble), _after_s(trouble))
         for _ in self._use.accounts:
-            if not await self._write_mark(pod, record, choice):
+            if not await self._write_mark(pod, record, choice, str(prepared.access.access)):
                 self._use.broker.put_back(choice)
                 return 0.0
             try:
@@ -105,10 +106,10 @@ class Renting:
         record.renting = records.Renting.NONE
         record.instance_id = None
 
-    async def _write_mark(self, pod: pods.Pod, record: records.Record, choice: broker.Choice) -> bool:
+    async def _write_mark(self, pod: pods.Pod, record: records.Record, choice: broker.Choice, access: str) -> bool:
         """True when the mark stands on the pod and the pod is still wanted."""
         image = pod.spec.containers[0].image
-        record.new_attempt(choice.offer, choice.usd_per_hour, image, self._use.clock.now_s())
+        record.new_attempt(choice.offer, choice.usd_per_hour, image, self._use.clock.now_s(), access)
         offer = choice.offer
         record.waiting = pods.Waiting(
             "Renting", f"renting {record.gpu} from {offer.cloud}, offer {offer.id}, at ${choice.usd_per_hour:.3f}/h"
@@ -214,7 +215,9 @@ class Renting:
 
     def _tell_problems(self, pod: pods.Pod, record: records.Record, prepared: preparation.Prepared) -> None:
         about = telling.about(pod, container=True)
-        unheeded = support.check(pod) if not record.told_support else ()
+        unheeded = support.check(pod, prepared.access.access) if not record.told_support else ()
+        if prepared.access.why and not record.told_support:
+            self._use.recorder.warning(telling.about(pod), "AccessChanged", prepared.access.why)
         if unheeded:
             self._use.recorder.warning(telling.about(pod), "NotHonoured", support.sentence(unheeded))
         record.told_support = True
@@ -222,6 +225,15 @@ class Renting:
             self._use.recorder.warning(about, problem.kind.value, problem.message)
         for login in prepared.login_problems:
             self._use.recorder.warning(telling.about(pod), "FailedToRetrieveImagePullSecret", login.message)
+
+
+def ssh_obstacles(record: records.Record) -> tuple[str, ...]:
+    """Why this pod is not tried over ssh once more."""
+    if record.ssh_failures < SSH_TRIES:
+        return ()
+    return (
+        f"{record.ssh_failures} machines could not be made ready over ssh, the last because {record.unfollowed_why}",
+    )
 
 
 def _after_s(trouble: errors.CloudError) -> float:

@@ -4,6 +4,7 @@ from bareboat.core import instances
 from bareboat.node import decide, records
 from bareboat.workload import annotations as notes
 from bareboat.workload import pod as pods
+from bareboat.workload import ssh_status
 from bareboat.workload import status as statuses
 
 _BOOTING = {
@@ -49,6 +50,42 @@ def view(pod: pods.Pod, record: records.Record, instance: instances.Instance | N
     if instance is not None and not record.ending_why:
         waiting = pods.Waiting(_BOOTING.get(instance.state, "ContainerCreating"), _booting_message(record, instance))
     return statuses.View(**common, waiting=waiting, network_up=bool(record.instance_id))  # type: ignore[arg-type]
+
+
+def status(
+    pod: pods.Pod, record: records.Record, instance: instances.Instance | None, host_ip: str, now_s: float
+) -> pods.PodStatus:
+    """The pod's whole status as it is to stand in the API."""
+    if record.access != records.SSH:
+        return statuses.build(pod, view(pod, record, instance), host_ip, now_s)
+    if record.told is None and record.running_s is not None and record.end is None and not record.ending_why:
+        return pod.status  # it runs, and its runner has not been asked again since this process started
+    return ssh_status.build(pod, known(pod, record, instance), host_ip, now_s)
+
+
+def known(pod: pods.Pod, record: records.Record, instance: instances.Instance | None) -> ssh_status.Known:
+    """What is known of a pod in ssh access."""
+    plain = view(pod, record, instance)
+    end = None
+    if record.end is not None and (record.end.process_ended or record.renting is records.Renting.NONE):
+        end = ssh_status.End(record.end.reason, record.end.message, record.end.disrupted_why)
+    gone = bool(record.ending_why) and record.end is None
+    waiting = plain.waiting
+    if instance is not None and instance.state is instances.State.RUNNING and not gone:
+        why = record.unfollowed_why or _booting_message(record, instance)
+        waiting = pods.Waiting("ContainerCreating", why)
+    first = pod.spec.containers[0].name
+    return ssh_status.Known(
+        acknowledged_s=record.acknowledged_s,
+        # What a machine that is given back said of itself counts no more: another will begin anew.
+        state=None if gone else record.told,
+        waiting=waiting,
+        image_id=record.image_id,
+        network_up=bool(record.instance_id),
+        untouched_why=record.unfollowed_why,
+        end=end,
+        earlier={first: ssh_status.Earlier(record.restart_count, record.last)},
+    )
 
 
 def readiness(pod: pods.Pod, record: records.Record, instance: instances.Instance) -> tuple[bool, str]:

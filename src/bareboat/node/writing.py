@@ -45,7 +45,7 @@ class Writer:
         resourceVersion) it raises `errors.Conflict` and writes nothing when anybody wrote to the pod since.
         """
         now_s = self._use.clock.now_s()
-        status = statuses.build(pod, views.view(pod, record, instance), self._use.host_ip, now_s)
+        status = views.status(pod, record, instance, self._use.host_ip, now_s)
         wanted = record.annotations() | views.address_annotations(instance)
         known = pod.metadata.annotations or {}
         changed = {name: value for name, value in wanted.items() if always or known.get(name) != value}
