@@ -316,8 +316,10 @@ def _pod_in(document: Any) -> dict[str, Any] | None:
 
 
 def _open(names: Sequence[str], clock: clocks.Clock) -> list[clouds.Cloud]:
-    """The clouds asked for, else all. Settings are the environment's. Raises `ValueError` with a sentence."""
+    """The clouds asked for, else all that there is a key for. Settings are the environment's. Raises `ValueError` with
+    a sentence."""
     opened: list[clouds.Cloud] = []
+    unset: list[str] = []
     for driver in [discovery.driver(name) for name in names] or discovery.drivers():
         try:
             opened.append(driver.open(driver.settings(), clock))
@@ -325,6 +327,12 @@ def _open(names: Sequence[str], clock: clocks.Clock) -> list[clouds.Cloud]:
             first = wrong.errors()[0]
             variable = "_".join([driver.name, *(str(part) for part in first["loc"])]).upper()
             raise BadInput(f"{variable}: {first['msg']}") from None
+        except ValueError as wrong:
+            if names:
+                raise
+            unset.append(str(wrong))
+    if not opened:
+        raise BadInput("; ".join(unset))
     return opened
 
 
