@@ -72,3 +72,8 @@ def canonical(text: str) -> str:
         return str(parse(text))
     except Malformed:
         return text
+
+
+def is_digest(text: str) -> bool:
+    """Whether it is `sha256:` or `sha512:` and as many hexadecimal digits as belong to it."""
+    return _DIGEST.fullmatch(text) is not None
