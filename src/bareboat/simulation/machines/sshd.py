@@ -146,6 +146,13 @@ class _Files(asyncssh.SFTPServer):
     def exit(self) -> None:
         self.channel.exit(0)
 
+    def write(self, file_obj: object, offset: int, data: bytes) -> int:
+        """All of it or an error: a full disk takes a part of a block, which asyncssh would report as success."""
+        done = 0
+        while done < len(data):
+            done += super().write(file_obj, offset + done, data[done:])  # type: ignore[operator]
+        return done
+
 
 def home_of(user: str, settings: Settings) -> str:
     if settings["root"]:
