@@ -19,12 +19,13 @@ from bareboat.core import cloud as clouds
 from bareboat.fleet import accounts, broker, latency, reaper, watcher
 from bareboat.kube import client as clients
 from bareboat.kube import config as configs
-from bareboat.kube import election, events, informer, leases, objects, resources
+from bareboat.kube import election, events, informer, leases, resources
 from bareboat.kube import errors as kube_errors
 from bareboat.kubelet import authn, authz, certificates, client_ca, routes, server, serving_certificate
 from bareboat.node import (
     container_logs,
     controller,
+    inventory,
     metrics,
     node_object,
     orphans,
@@ -168,7 +169,7 @@ class _Node:
             use.broker.ledger,
             self._clock,
             namespace=self._about.lease_namespace,
-            name=f"bareboat-spend-{self._about.node_name}",
+            name=spending.name_for(self._about.node_name),
         )
         looked_after.hold_until(purse.restored)
         serving = self._serving_certificate()
@@ -210,11 +211,8 @@ class _Node:
         )
 
     async def _cluster_id(self) -> str:
-        if self._about.cluster_id:
-            return self._about.cluster_id
-        path = resources.NAMESPACES.path(None, "kube-system")
         try:
-            return (await self._client.get(path, type=objects.Metadata)).metadata.uid
+            return await inventory.cluster_id(self._client, self._about.cluster_id)
         except kube_errors.Forbidden as refused:
             raise supervise.Fatal(
                 f"the cluster's identity can't be read ({refused}); grant get on namespace kube-system or set "

@@ -213,8 +213,8 @@ def from_pod(pod: pods.Pod, now_s: float) -> Record:
     record.machine_id = known.get(notes.MACHINE, "")
     record.gpu = known.get(notes.GPU, "")
     record.image = known.get(notes.IMAGE, "")
-    record.usd_per_hour = _usd(known.get(notes.PRICE), DEAREST_USD_PER_HOUR)
-    record.spent_usd = _usd(known.get(notes.SPENT), DEAREST_USD_PER_HOUR * (now_s - created_s) / 3600)
+    record.usd_per_hour = usd(known.get(notes.PRICE), DEAREST_USD_PER_HOUR)
+    record.spent_usd = usd(known.get(notes.SPENT), DEAREST_USD_PER_HOUR * (now_s - created_s) / 3600)
     record.access = SSH if known.get(notes.ACCESS_USED) == SSH else PLAIN
     record.host_key = known.get(notes.HOST_KEY, "")
     record.avoid = {each for each in known.get(notes.AVOID, "").split(",") if each}
@@ -260,8 +260,8 @@ def _count(text: str | None) -> int:
     return int(text) if text and re.fullmatch("[0-9]{1,9}", text) else 0
 
 
-def _usd(text: str | None, most: float) -> float:
-    """Likewise; a price that is not finite would void every cap."""
+def usd(text: str | None, most: float) -> float:
+    """Dollars out of an annotation, likewise; a price that is not finite would void every cap."""
     try:
         number = float(text or 0)
     except ValueError:

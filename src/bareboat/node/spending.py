@@ -21,6 +21,11 @@ EVERY_S = 15.0
 KEY = "ended-usd-by-namespace"
 
 
+def name_for(node_name: str) -> str:
+    """Of the ConfigMap."""
+    return f"bareboat-spend-{node_name}"
+
+
 class Kept(objects.Partial, frozen=True):
     """The ConfigMap."""
 
