@@ -252,8 +252,7 @@ class LocalContainers:
     """Of everything after `check`."""
     used: list[containers.Usage] = field(default_factory=list)
     started: list[LocalProcess] = field(default_factory=list)
-    connections: int = 0
-    """Open at the moment."""
+    has_started: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def check(self, pod: containers.PodRef, container: str | None, verb: containers.Verb) -> None:
         if self.refusal is not None:
@@ -268,6 +267,7 @@ class LocalContainers:
             raise self.failure
         process = await start(argv, stdin=stdin, tty=tty)
         self.started.append(process)
+        self.has_started.set()
         return process
 
     async def attach(self, pod: containers.PodRef, container: str, *, stdin: bool, tty: bool) -> containers.Process:

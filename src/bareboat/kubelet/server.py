@@ -109,6 +109,11 @@ class Server:
             group.create_task(self._runner.cleanup(), name="kubelet.http.stop")
         await _closed(sockets)
 
+    @property
+    def streaming_connections(self) -> int:
+        """How many clients stream over SPDY at the moment."""
+        return self._fronts.running
+
     def _plain(self) -> asyncio.Protocol:
         server = self._runner.server
         assert server is not None

@@ -12,6 +12,7 @@ import trustme
 
 from bareboat.kube import errors
 from bareboat.kubelet import authn, authz, logs, routes, server, tls
+from bareboat.kubelet.streams import watch
 from bareboat.plumbing import clock as clocks
 
 T = TypeVar("T")
@@ -55,16 +56,22 @@ class Api:
     def url(self, path: str) -> str:
         return f"https://127.0.0.1:{self.server.port}{path}"
 
-    @asynccontextmanager
-    async def client(
+    def client_tls(
         self, user: str | None = "admin", *, groups: str | None = None, ca: trustme.CA | None = None
-    ) -> AsyncIterator[aiohttp.ClientSession]:
-        """With a client certificate of `ca` (default: the trusted one) for `user`; None has no certificate."""
+    ) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.serving_ca.configure_trust(context)
         if user is not None:
             issued = (ca or self.client_ca).issue_cert("c@example.com", common_name=user, organization_name=groups)
             issued.configure_cert(context)
+        return context
+
+    @asynccontextmanager
+    async def client(
+        self, user: str | None = "admin", *, groups: str | None = None, ca: trustme.CA | None = None
+    ) -> AsyncIterator[aiohttp.ClientSession]:
+        """With a client certificate of `ca` (default: the trusted one) for `user`; None has no certificate."""
+        context = self.client_tls(user, groups=groups, ca=ca)
         connector = aiohttp.TCPConnector(ssl=context, force_close=True)
         async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10)) as session:
             yield session
@@ -104,6 +111,7 @@ async def served(
     authorization: authz.Settings | None = None,
     endpoints: routes.Settings | None = None,
     client_ca: bool = True,
+    limits: watch.Limits | None = None,
 ) -> AsyncIterator[Api]:
     """By default everything is allowed to whoever is known."""
     clock = clocks.ManualClock()
@@ -115,7 +123,13 @@ async def served(
         tls=secured,
         authenticator=authn.Authenticator(reviews, authentication or authn.Settings(), clock),
         authorizer=authz.Authorizer(reviews, NODE, authorization or authz.Settings("AlwaysAllow"), clock),
-        settings=server.Settings(host="127.0.0.1", port=0, stop_s=1.0, endpoints=endpoints or routes.Settings()),
+        settings=server.Settings(
+            host="127.0.0.1",
+            port=0,
+            stop_s=1.0,
+            endpoints=endpoints or routes.Settings(),
+            streams=limits or watch.Limits(),
+        ),
         clock=clock,
     )
     async with listening:

@@ -49,6 +49,10 @@ class Fronts:
     def remove(self, front: "Front") -> None:
         self._waiting.discard(front)
 
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(_guarded(work), name="kubelet.streams.connection")
         self._running.add(task)
