@@ -16,6 +16,7 @@ KUBECTL ?= kubectl
 WAIT ?= 180s
 SYSTEM = $(KUBECTL) -n kube-system
 ARGS ?=
+DOOR ?=
 N ?=
 ONLY ?= $(patsubst benchmarks/%.py,%,$(wildcard $(addprefix benchmarks/,$(addsuffix .py,burst offers watch provision proxy))))
 CODE := src tests benchmarks tools
@@ -33,8 +34,8 @@ help: ## Show this
 
 ## Try it
 .PHONY: demo
-demo: .venv/.ready ## A GPU pod's whole life on a simulated cloud (ARGS="--keep")
-	@$(BIN)/bareboat demo $(ARGS)
+demo: .venv/.ready ## A GPU pod's whole life, or DOOR=proxy, DOOR=provision (ARGS="--keep")
+	@$(BIN)/bareboat demo $(DOOR) $(ARGS)
 
 ## Work on it
 .PHONY: test check bench fmt docs clean

@@ -380,7 +380,12 @@ class Keeper:
 
     async def _may_create(self) -> bool:
         if self._memory.doubt is not None:
-            self._say("rent.doubted", "an earlier rent call may have bought: waiting until the cloud would show it")
+            of = (
+                "an earlier rent call"
+                if self._memory.doubt.attempt
+                else "an earlier container, of which nothing is left,"
+            )
+            self._say("rent.doubted", f"{of} may have bought: waiting until the cloud would show it")
             return False
         if self._note.is_closed:
             self._say("rent.closed", "bareboat proxy destroy was called: the next container rents again")

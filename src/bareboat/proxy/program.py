@@ -55,8 +55,6 @@ class Program:
         try:
             async with self.server:
                 await self._until(stop)
-                self.health.draining = True
-                log.info("proxy.stopping", note="the instance stays; `bareboat proxy destroy` ends it")
                 await self.front.drain()
         except BaseExceptionGroup as several:
             raise supervise.cause(several) from None
@@ -82,6 +80,7 @@ class Program:
                 ),
             ]
             await stop.wait()
+            log.info("proxy.stopping", note="the instance stays; `bareboat proxy destroy` ends it")
             # While nginx drains its log still has to be read.
             self.health.draining = True
             for task in tasks[1:]:

@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from bareboat.cli import offers
-from bareboat.cli.demo import stage, story, terminal
+from bareboat.cli.demo import provision_story, proxy_story, stage, story, terminal
 from bareboat.kube import errors as kube_errors
 from bareboat.sandbox import controlplane, processes
 from bareboat.simulation import clock
@@ -19,9 +19,15 @@ from bareboat.simulation import clock
 DEFAULT_SPEED = 20.0
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130
+DOORS: dict[str, type[story.Story]] = {
+    "node": story.Story,
+    "provision": provision_story.Story,
+    "proxy": proxy_story.Story,
+}
 
 
 def command(
+    door: Annotated[str, typer.Argument(help=f"Which front door to show: {', '.join(DOORS)}.")] = "node",
     pod: Annotated[
         Path | None,
         typer.Option(
@@ -34,14 +40,15 @@ def command(
     """A GPU pod from apply to ledger, on this machine, for nothing.
 
     Starts a real Kubernetes control plane, a simulated Vast.ai and the virtual node, shows what a pod's life looks
-    like with the commands that you would type, and takes everything down again.
+    like with the commands that you would type, and takes everything down again. The other doors are shown likewise.
     """
     teller = terminal.Teller()
     terminal.prepare_output()
     try:
         clock.check_speed(speed)
+        _check_door(door, pod)
         plan = story.Plan(pod, "" if pod is None else _namespace(pod), speed, keep)
-        told = asyncio.run(_perform(teller, plan))
+        told = asyncio.run(_perform(teller, plan, DOORS[door]))
     except (offers.BadInput, story.Refused, ValueError) as wrong:
         teller.error(str(wrong))
         raise typer.Exit(2) from None
@@ -60,11 +67,18 @@ def _namespace(manifest: Path) -> str:
     return str(next((name for name in named if name), ""))
 
 
-async def _perform(teller: terminal.Teller, plan: story.Plan) -> int:
+def _check_door(door: str, pod: Path | None) -> None:
+    if door not in DOORS:
+        raise ValueError(f"there is no door {door!r}; there are {', '.join(DOORS)}")
+    if pod is not None and door != "node":
+        raise ValueError(f"--pod is for the node's demo; {door} shows what it makes by itself")
+
+
+async def _perform(teller: terminal.Teller, plan: story.Plan, kind: type[story.Story]) -> int:
     """The exit code. A signal ends the show early, or ends the looking around at the end of it."""
     received: list[signal.Signals] = []
     async with stage.Stage(teller, plan.speed) as on:
-        show = story.Story(on, teller, plan)
+        show = kind(on, teller, plan)
         work = asyncio.create_task(_while_all_lives(show.tell(), on), name="demo")
         loop = asyncio.get_running_loop()
         for number in ENDING_SIGNALS:

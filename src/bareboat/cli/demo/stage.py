@@ -66,7 +66,9 @@ class Stage:
         self._control = controlplane.ControlPlane(f"demo-{os.getpid()}", settings=self._settings)
         self._claim = folders.claim(self._settings.state_folder / ".demos", f"demo-{os.getpid()}")
         self._components: list[processes.Component] = []
+        self._ending: list[processes.Component] = []
         self._clients = contextlib.AsyncExitStack()
+        self._has_cluster = True
         self.cloud: Mapping[str, Any] = {}
         self.environment: dict[str, str] = {}
 
@@ -86,17 +88,30 @@ class Stage:
 
     # -- up and running
 
-    async def start(self) -> None:
-        """Raises `Failed`, `processes.ComponentDied` or one of `controlplane.START_ERRORS`."""
-        with sandbox_command.progress() as on_progress:
-            await binaries.ensure(self._settings, on_progress)
+    async def start(self, *, cluster: bool = True) -> None:
+        """Without a cluster there is no node either.
+
+        Raises `Failed`, `processes.ComponentDied` or one of `controlplane.START_ERRORS`.
+        """
+        self._has_cluster = cluster
+        if cluster:
+            with sandbox_command.progress() as on_progress:
+                await binaries.ensure(self._settings, on_progress)
         quiet = ("--profile=none", "--no-churn", "--no-rate-limits")
-        vast = self._run("simulate vast", f"--speed={self._speed:g}", *quiet, "--json")
-        with self._teller.waiting("Starting a Kubernetes control plane, about 10 s …"), _Watch() as watch:
-            await self._control.start()
-        self._teller.part(f"Kubernetes {programs.KUBERNETES_VERSION}", "API server, scheduler, controllers", watch.s)
+        vast = self.part("simulate vast", f"--speed={self._speed:g}", *quiet, "--json")
+        if cluster:
+            with self._teller.waiting("Starting a Kubernetes control plane, about 10 s …"), _Watch() as watch:
+                await self._control.start()
+            about = "API server, scheduler, controllers"
+            self._teller.part(f"Kubernetes {programs.KUBERNETES_VERSION}", about, watch.s)
+        await self._start_vast(vast)
+        self.environment = self._environment()
+        if cluster:
+            await self._start_node()
+
+    async def _start_vast(self, vast: processes.Component) -> None:
         with self._teller.waiting("Starting the simulated Vast.ai …"), _Watch() as watch:
-            self.cloud = await self._until(functools.partial(_announced, vast), "the simulated Vast.ai serves")
+            self.cloud = await self.until(functools.partial(_announced, vast), "the simulated Vast.ai serves")
             limits = aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)
             self._http = await self._clients.enter_async_context(aiohttp.ClientSession(timeout=limits))
             offers = len((await self._ask("world"))["offers"])
@@ -104,20 +119,23 @@ class Stage:
         self._teller.part("Simulated Vast.ai", f"{offers} offers; its clock runs {pace}", watch.s)
         for loss in self.cloud["losses"]:
             self._teller.note(loss)
-        self.environment = self._environment()
+
+    async def _start_node(self) -> None:
         self._client = await self._clients.enter_async_context(
             clients.Client(configs.load(self._control.kubeconfig_path), timeout_s=10)
         )
         with self._teller.waiting("Starting the node …"), _Watch() as watch:
-            self._run("node", "--address=127.0.0.1", "--kubelet-port=0")
-            await self._until(self._node_is_ready, "the node is Ready")
+            self.part("node", "--address=127.0.0.1", "--kubelet-port=0")
+            await self.until(self._node_is_ready, "the node is Ready")
         self._teller.part("bareboat node", f"{NODE_NAME} is Ready", watch.s)
 
     def check(self) -> None:
         """Raises `processes.ComponentDied` when something has ended by itself."""
-        self._control.check()
+        if self._has_cluster:
+            self._control.check()
         for component in self._components:
-            component.check()
+            if component not in self._ending:
+                component.check()
 
     async def watch(self) -> None:
         """Returns never; raises `processes.ComponentDied` soon after something has ended by itself."""
@@ -164,9 +182,8 @@ class Stage:
     @contextlib.asynccontextmanager
     async def running(self, words: Sequence[str]) -> AsyncIterator[asyncio.subprocess.Process]:
         """The command's process, output and errors in one stream; ended when left."""
-        program = {"kubectl": (str(self._control.kubectl_path),), "bareboat": (sys.executable, "-m", "bareboat")}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", keeper.__file__, *program[words[0]], *words[1:]),
+            *(sys.executable, "-I", "-S", keeper.__file__, *self._program(words[0]), *words[1:]),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -181,28 +198,56 @@ class Stage:
             # Reading to the end lets asyncio close the pipe; the keeper is gone at once.
             await asyncio.shield(process.communicate())
 
+    async def end(self, component: processes.Component) -> int:
+        """Ends a part as its user would, and returns its exit code."""
+        self._ending.append(component)
+        await _end(component)
+        return component.exit_code or 0
+
+    async def vast(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """A call of the account's API, or of the hand behind the world (`control/…`)."""
+        headers = {"Authorization": f"Bearer {self.cloud['api_key']}"}
+        url = f"{self.cloud['url']}/{path}"
+        try:
+            async with self._http.request(method, url, json=body, headers=headers) as response:
+                answer: dict[str, Any] = await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError) as trouble:
+            raise Failed(f"the simulated Vast.ai does not answer: {trouble!r}") from trouble
+        if response.status >= 400:
+            raise Failed(f"the simulated Vast.ai refuses {method} {path}: {answer}")
+        return answer
+
     # -- how
 
-    def _run(self, command: str, *flags: str) -> processes.Component:
+    def _program(self, name: str) -> tuple[str, ...]:
+        if name == "kubectl":
+            return (str(self._control.kubectl_path),)
+        if name == "bareboat":
+            return (sys.executable, "-m", "bareboat")
+        return (found_program(name),)
+
+    def part(self, command: str, *flags: str, **variables: str) -> processes.Component:
+        """Starts `bareboat COMMAND`, which the demo does not live without, with more variables."""
         name = f"bareboat {command}"
         component = processes.Component(
             name,
             [sys.executable, "-m", *name.split(), *flags],
             folder=self.folder,
             log_path=self.folder / f"{command.split()[-1]}.log",
-            environment=self.environment or _clean_environment(),
+            environment={**(self.environment or _clean_environment()), **variables},
         )
         self._components.append(component)
         return component
 
     def _environment(self) -> dict[str, str]:
+        kubeconfig = {"KUBECONFIG": str(self._control.kubeconfig_path)} if self._has_cluster else {}
         coloured = {"FORCE_COLOR": "1"} if self._teller.coloured else {"NO_COLOR": "1"}
         return {
             **_clean_environment(),
             **NODE_SETTINGS,
             **coloured,
             "COLUMNS": str(self._teller.out.width),
-            "KUBECONFIG": str(self._control.kubeconfig_path),
+            **kubeconfig,
             "KUBECACHEDIR": str(self.folder / "kubectl"),
             "VAST_URL": self.cloud["url"],
             "VAST_API_KEY": self.cloud["api_key"],
@@ -215,7 +260,7 @@ class Stage:
             return False
         return any(each["type"] == "Ready" and each["status"] == "True" for each in node["status"]["conditions"])
 
-    async def _until(self, wanted: Callable[[], Any], what: str) -> Any:
+    async def until(self, wanted: Callable[[], Any], what: str) -> Any:
         """The first true answer, while everything lives."""
         give_up_s = time.monotonic() + START_TIMEOUT_S
         while True:
@@ -252,6 +297,14 @@ class _Watch:
 
     def __exit__(self, *_: object) -> None:
         self.s += time.monotonic()
+
+
+def found_program(name: str) -> str:
+    """Where a program of this computer is. Raises `Failed` when it isn't."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise Failed(f"this part of the demo needs {name}, which is not installed")
+    return found
 
 
 def _clean_environment() -> dict[str, str]:

@@ -20,6 +20,7 @@ END_LIMIT_S = 15.0
 DELETE_LIMIT_S = 60.0
 POLL_S = 0.25
 PODS_SHOWN = 3
+NARROW = 80
 
 
 class Refused(Exception):
@@ -220,6 +221,11 @@ class Story:
         """Shown as it would be typed, run, its output shown as it comes."""
         self._teller.command(_typed([self._file_told if word == str(self._file) else word for word in words]))
         return await self._on.run(words, self._teller.output, limit_s=limit_s)
+
+
+def cut(line: str) -> str:
+    """To the width of the narrowest terminal: nobody reads the rest of a key or a page."""
+    return line if len(line) <= NARROW else f"{line[: NARROW - 2]} …"
 
 
 def _typed(words: Sequence[str]) -> str:
