@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from bareboat.clouds.runpod import failures
+from bareboat.clouds.runpod import bootstrap, failures
 from bareboat.core import errors, labels, launches
 
 MAX_NAME_CHARS = 191
@@ -53,9 +53,9 @@ def v2(launch: launches.Launch, mark: labels.Mark, row: Row, registry: str | Non
         told["disk"] = disk_gb(launch)
     if launch.image or launch.template is None:
         told["image"] = image(launch)
-    words = arguments(launch)
-    if words:
-        told["args"] = words
+    line = arguments(launch)
+    if line:
+        told["args"] = line
     if registry is not None:
         told["registry"] = registry
     return told
@@ -79,10 +79,11 @@ def v1(launch: launches.Launch, mark: labels.Mark, row: Row, registry: str | Non
         told["templateId"] = launch.template
     if launch.image or launch.template is None:
         told["imageName"] = image(launch)
-    if launch.command:
-        told["dockerEntrypoint"] = list(launch.command)
-    if launch.args:
-        told["dockerStartCmd"] = list(launch.args)
+    command, args = words(launch)
+    if command:
+        told["dockerEntrypoint"] = list(command)
+    if args:
+        told["dockerStartCmd"] = list(args)
     if registry is not None:
         told["containerRegistryAuthId"] = registry
     if spot:
@@ -142,14 +143,24 @@ def arguments(launch: launches.Launch) -> str:
 
     As for docker, an entrypoint that is replaced takes the image's CMD away with it.
     """
-    if launch.command:
-        return json.dumps({"entrypoint": list(launch.command), "cmd": list(launch.args or ())})
-    return json.dumps({"cmd": list(launch.args)}) if launch.args else ""
+    command, args = words(launch)
+    if command:
+        return json.dumps({"entrypoint": list(command), "cmd": list(args)})
+    return json.dumps({"cmd": list(args)}) if args else ""
+
+
+def words(launch: launches.Launch) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Entrypoint and CMD, empty where the image's own hold; in ssh access the bootstrap's."""
+    if launch.ssh_public_keys:
+        return bootstrap.command(launch.ssh_public_keys)
+    return launch.command or (), launch.args or ()
 
 
 def ports(launch: launches.Launch) -> list[str]:
     """TCP ports get a public number; `HTTP` ones stand behind RunPod's proxy."""
     told: dict[str, None] = {}
+    if launch.ssh_public_keys:
+        told[f"{bootstrap.PORT}/tcp"] = None
     for port in launch.ports:
         protocol = port.protocol.upper()
         if protocol not in ("TCP", "HTTP"):

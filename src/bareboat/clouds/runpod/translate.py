@@ -2,7 +2,7 @@
 
 import re
 
-from bareboat.clouds.runpod import create, failures, lives, places, wire
+from bareboat.clouds.runpod import bootstrap, create, failures, lives, places, wire
 from bareboat.core import instances, offers
 
 CLOUD = failures.CLOUD
@@ -50,9 +50,18 @@ def instance(pod: wire.Pod, life: lives.Life, story: str = "") -> instances.Inst
         started_s=pod.created_s,
         image=pod.image,
         template=pod.template,
+        ssh=ssh(pod),
         tags=pod.tags,
         raw=pod,
     )
+
+
+def ssh(pod: wire.Pod) -> tuple[instances.SshAddress, ...]:
+    """The mapped port 22 of a pod that was booted in ssh access. RunPod's own proxy carries no files and no tunnels."""
+    port = pod.ports.get(bootstrap.PORT)
+    if bootstrap.MARK not in pod.command or port is None or pod.address is None:
+        return ()
+    return (instances.SshAddress(pod.address, port),)
 
 
 def state_of(pod: wire.Pod, life: lives.Life, story: str = "") -> tuple[instances.State, instances.Fault | None, str]:

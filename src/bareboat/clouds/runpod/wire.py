@@ -53,6 +53,7 @@ class Pod:
     created_s: float | None = None
     started_s: float | None = None
     in_cluster: bool = False
+    command: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -121,6 +122,7 @@ def v2_pod(record: Mapping[str, Any]) -> Pod:
     gpu, mounts, runtime = mapping(record.get("gpu")), mapping(record.get("mounts")), record.get("runtime")
     pod = _pod(record, status="status")
     pod.image = text(record.get("image"))
+    pod.command = text(record.get("args")) or ""
     pod.gpu_id, pod.gpu_count = text(gpu.get("id")), integer(gpu.get("count"))
     pod.cloud = text(record.get("cloud"))
     pod.data_center = text(record.get("dataCenterId"))
@@ -144,6 +146,8 @@ def v1_pod(record: Mapping[str, Any]) -> Pod:
     pod = _pod(record, status="desiredStatus")
     pod.text = text(record.get("lastStatusChange")) or ""
     pod.image = text(record.get("image")) or text(record.get("imageName"))
+    started = record.get("dockerStartCmd")
+    pod.command = " ".join(map(str, started)) if isinstance(started, list) else str(record.get("dockerArgs") or "")
     pod.gpu_id = text(machine.get("gpuTypeId")) or text(gpu.get("id"))
     pod.gpu_name = text(gpu.get("displayName")) or text(machine.get("gpuDisplayName"))
     pod.gpu_count = integer(record.get("gpuCount")) or integer(gpu.get("count"))

@@ -12,6 +12,9 @@ import string
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
 from bareboat.clouds.runpod.sim import hosts, replies
 from bareboat.clouds.runpod.sim import stock as stocks
 from bareboat.simulation import estate, hosting, images, rentals
@@ -73,6 +76,7 @@ class Terms:
     outbid_terminates: bool = False
     stale_until_s: float = 0.0
     gpus_shown: int | None = None
+    host_key: str = dataclasses.field(default="", repr=False)
     drifts: bool = False
 
 
@@ -260,6 +264,7 @@ class Pods:
             wish=wish,
             kind=kind,
             key=f"rpa_pod_{secrets.token_hex(16)}",
+            host_key=_host_key() if (22, "tcp") in ports_of(wish) else "",
         )
         order = hosting.Order(
             image=wish.image,
@@ -273,6 +278,7 @@ class Pods:
             disk_gb=float(wish.disk_gb + wish.volume_gb),
             bid_usd_per_hour=bid,
             restarts=sim.switches.on_exit == "restart",
+            ssh=(lambda rental: self._ssh(rental)) if (22, "tcp") in ports_of(wish) else None,
             terms=about,
         )
         try:
@@ -281,6 +287,16 @@ class Pods:
             raise sim.stock.refusal(stocks.CAPACITY[0]) from gone
         self._remember(rental, about)
         return rental
+
+    def _ssh(self, rental: rentals.Rental) -> machines.Ssh:
+        """What stands for the sshd that a pod's command starts. Whom it lets in is written by that command."""
+        late = self._sim.estate.faults.strikes("ssh_late", self._sim.estate.present_s, rental.subject())
+        opens_after_s = self._sim.switches.ssh_delay_s
+        if late is not None:
+            opens_after_s += NEVER_S if late.chance("never") else late.number("for_s")
+        about = terms(rental)
+        keys = self._sim.account.ssh_keys if about.wish.start_ssh else []
+        return machines.Ssh(host_key=about.host_key, authorized_keys=keys, opens_after_s=opens_after_s)
 
     def adopt(self, wish: Wish) -> rentals.Rental:
         """A pod of somebody else on the same account."""
@@ -424,6 +440,12 @@ def js_date(at_s: float) -> str:
     """As JavaScript prints one: `Thu Jan 01 2026 00:00:00 GMT+0000 (Coordinated Universal Time)`."""
     parts = email.utils.formatdate(at_s).replace(",", "").split()
     return f"{parts[0]} {parts[2]} {parts[1]} {parts[3]} {parts[4]} GMT+0000 (Coordinated Universal Time)"
+
+
+def _host_key() -> str:
+    key = ed25519.Ed25519PrivateKey.generate()
+    form = serialization.PrivateFormat.OpenSSH
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
 
 
 def _word(seed: str, length: int) -> str:

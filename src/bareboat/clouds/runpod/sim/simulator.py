@@ -18,7 +18,9 @@ from bareboat.clouds.runpod.sim import (
     logs,
     pods,
     replies,
+    sshd,
     stock,
+    v1,
     v2,
 )
 from bareboat.clouds.runpod.sim import faults as catalogue
@@ -71,13 +73,14 @@ class Simulator:
     ) -> None:
         script = faults.Faults(rules, seed=plan.seed, start_s=clock.now_s())
         self._catalog = catalog or images.Catalog()
-        self.estate = estate.Estate(clock, plan, script, self._catalog)
+        self.estate = estate.Estate(clock, plan, script, sshd.Catalog(self._catalog))
         self.switches = switches
         self.api_key = api_key or account.new_api_key()
         self.account = account.Account(self, self.api_key)
         self.stock = stock.Stock(self)
         self.pods = pods.Pods(self)
         self.v2 = v2.V2(self)
+        self.v1 = v1.V1(self)
         self.graphql = graphql.GraphQL(self)
         self.logs = logs.Logs(self)
         self.control = control.Control(self)
@@ -143,7 +146,28 @@ class Simulator:
             ("GET", "/v2/account/ssh-keys", self.v2.ssh_keys),
             ("PUT", "/v2/account/ssh-keys", self.v2.ssh_keys),
             ("GET", "/v2/billing/pods", self.v2.billing),
+            *self._v1_routes(),
             ("POST", "/graphql", self.graphql.post),
+        ]
+
+    def _v1_routes(self) -> list[tuple[str, str, Handler]]:
+        one, logins = "/v1/pods/{id}", "/v1/containerregistryauth"
+        return [
+            ("GET", "/v1/pods", self.v1.listing),
+            ("POST", "/v1/pods", self.v1.create),
+            ("GET", one, self.v1.get),
+            ("PATCH", one, self.v1.update),
+            ("DELETE", one, self.v1.delete),
+            ("POST", f"{one}/update", self.v1.update),
+            ("POST", f"{one}/start", self.v1.start),
+            ("POST", f"{one}/stop", self.v1.stop),
+            ("POST", f"{one}/reset", self.v1.restart),
+            ("POST", f"{one}/restart", self.v1.restart),
+            ("GET", logins, self.v1.registries),
+            ("POST", logins, self.v1.add_registry),
+            ("GET", f"{logins}/{{id}}", self.v1.registry),
+            ("DELETE", f"{logins}/{{id}}", self.v1.remove_registry),
+            ("GET", "/v1/billing/pods", self.v1.billing),
         ]
 
     # -- the door
@@ -183,7 +207,7 @@ class Simulator:
         if mode != "on":
             raise _Page(web.Response(status=int(mode), text=f"{mode} page not found\n"))
         agent = request.headers.get("User-Agent", "")
-        if self.switches.refuse_default_agent and (not agent or agent.startswith("Python-urllib")):
+        if self.switches.refuse_default_agent and agent.startswith("Python-urllib"):
             raise _Page(replies.html(403, "Error 1010: Access denied"))
         request["key"] = key
         if not self.account.knows(key) and (key or front != "graphql"):
@@ -214,13 +238,21 @@ class Simulator:
         if limited is not None:
             after = {"Retry-After": str(int(limited.number("after_s")))}
             raise replies.Refused(429, "rate limit exceeded for the minute window", headers=after)
+        slow = script.strikes("slow_answer", now_s, subject)
+        if slow is not None:
+            await self.estate.clock.sleep(slow.number("for_s"))
         gateway = script.strikes("bad_gateway", now_s, subject)
         if gateway is not None:
             return replies.html(int(gateway.number("status")))
         return None
 
     def _cut_off(self, route: str, response: web.StreamResponse) -> web.StreamResponse:
-        return response
+        """The answer, or the first half of it."""
+        cut = self.estate.faults.strikes("answer_cut", self.estate.clock.now_s(), {"route": route})
+        if cut is None or not isinstance(response, web.Response) or not isinstance(response.body, bytes):
+            return response
+        half = response.body[: len(response.body) // 2]
+        return web.Response(status=response.status, body=half, content_type=response.content_type)
 
     async def lose_answer(self, rental: rentals.Rental) -> web.Response | None:
         """What comes instead of the answer to a create that was carried out; None where nothing is lost."""

@@ -25,6 +25,7 @@ class Switches:
     capacity_status: Literal["400", "500", "mixed"] = "mixed"
     lag_s: float = 0.0
     port_delay_s: float = 0.0
+    ssh_delay_s: float = 2.0
     public_ip: Literal["loopback", "host"] = "loopback"
     on_exit: Literal["restart", "exited"] = "restart"
     stock_luck: bool = False
