@@ -31,6 +31,8 @@ class Kind(StrEnum):
     INVALID_NAMES = "InvalidEnvironmentVariableNames"
     INVALID_VALUE = "InvalidEnvironmentVariableValue"
     UNSUPPORTED_SOURCE = "UnsupportedEnvironmentSource"
+    UNSUPPORTED_FILE = "UnsupportedVolumeSource"
+    INVALID_PATH = "InvalidVolumePath"
 
 
 _NOT_FOUND = {
@@ -70,7 +72,7 @@ class Problem:
     @property
     def lasting(self) -> bool:
         """Asking again is of no use before the pod itself changes."""
-        return self.kind is Kind.UNSUPPORTED_SOURCE
+        return self.kind in (Kind.UNSUPPORTED_SOURCE, Kind.UNSUPPORTED_FILE, Kind.INVALID_PATH)
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,7 @@ class _Making:
         for source in described.sources:
             for path, raw, mode in self._source(source, volume.name):
                 if not is_inside(path):
-                    self._block(references.Kind.INVALID_VALUE, f"path {path!r} leads out of the volume", volume.name)
+                    self._block(references.Kind.INVALID_PATH, f"path {path!r} leads out of the volume", volume.name)
                     continue
                 bits = described.default_mode if mode is None else mode
                 if self._has_group:
@@ -219,11 +219,11 @@ class _Making:
                 try:
                     yield item.path, self._downward(item).encode(), item.mode
                 except downward.Refused as refusal:
-                    self._block(references.Kind.UNSUPPORTED_SOURCE, f"{item.path}: {refusal}", volume)
+                    self._block(references.Kind.UNSUPPORTED_FILE, f"{item.path}: {refusal}", volume)
         elif source.service_account_token is not None:
             yield from self._token(source.service_account_token, volume)
         else:
-            self._block(references.Kind.UNSUPPORTED_SOURCE, _NO_SOURCE, volume)
+            self._block(references.Kind.UNSUPPORTED_FILE, _NO_SOURCE, volume)
 
     def _token(self, source: TokenSource, volume: str) -> Iterator[tuple[str, bytes, None]]:
         token = self._given.get(_request(source))

@@ -172,7 +172,8 @@ def test_probes_have_numbers_for_names() -> None:
             "ports": [{"containerPort": 8080, "name": "web"}],
             "startupProbe": {"exec": {"command": ["ls", "/"]}, "failureThreshold": 30},
             "readinessProbe": {
-                "httpGet": {"port": "web", "path": "ok", "scheme": "HTTPS", "httpHeaders": [{"name": "H", "value": "v"}]},
+                "httpGet": {"port": "web", "path": "ok", "scheme": "HTTPS",
+                            "httpHeaders": [{"name": "H", "value": "v"}]},
                 "initialDelaySeconds": 2, "periodSeconds": 3, "timeoutSeconds": 4, "successThreshold": 5,
             },
             "livenessProbe": {"grpc": {"port": 9000, "service": "s"}, "terminationGracePeriodSeconds": 0},
