@@ -165,7 +165,7 @@ class Streams:
         async with _beside(wire.receive(), "kubelet.streams.receive"):
             work = commands.run(wire, asked, self._start(ask, asked), attach=ask.verb == "attach")
             ended = await watch.over(work, wire, self._stopping, self._clock, self._limits)
-        if not wire.over.is_set() or wire.failure or ended.result is not None:
+        if ended.result is not None or ended.why:
             await wire.end(_outcome(ended), self._limits.idle_s)
         return socket
 
