@@ -69,7 +69,7 @@ CATALOGUE = faults.Catalogue(
         ),
         Kind(24, "key_revoked", When.SCENARIO, 0.0, {}, "the API key is no longer known"),
         Kind(25, "restart_ignored", When.CHANCE, 0.05, {}, "restart does nothing"),
-        Kind(26, "stream_drops", When.CHANCE, 0.02, {"after": (1, 20)}, "the log stream breaks off after some lines"),
+        Kind(26, "stream_drops", When.CHANCE, 0.02, {"lines": (1, 20)}, "the log stream breaks off after some lines"),
         Kind(27, "ip_changes", When.HAZARD, 0.0005, {}, "address and ports change, in Community Cloud"),
         Kind(28, "price_differs", When.CHANCE, 0.03, {"by": (-0.1, 0.1)}, "a pod costs other than the catalogue said"),
         Kind(29, "list_ghost", When.CHANCE, 0.05, {"for_s": (1, 5)}, "the list shows a deleted pod for a while"),

@@ -51,7 +51,7 @@ class Logs:
             events = events[len(events) - min(tail, len(events)) :]
             after = 0
         strike = self._sim.estate.faults.strikes("stream_drops", self._sim.estate.now(), rental.subject())
-        most = None if strike is None else int(strike.number("after"))
+        most = None if strike is None else int(strike.number("lines"))
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
