@@ -3,7 +3,7 @@
 from bareboat.core import cloud as clouds
 from bareboat.core import errors
 from bareboat.kubelet import logs, polled_logs
-from bareboat.node import controller, parts, records
+from bareboat.node import controller, parts, records, ssh_logs
 from bareboat.workload import exit_codes
 
 
@@ -18,10 +18,20 @@ class ContainerLogs:
         found = self._pods.by_name(namespace, pod)
         if found is None:
             raise logs.NotFound(f'pod "{pod}" not found in namespace "{namespace}"')
-        if container not in [each.name for each in found.spec.containers]:
+        if container not in [each.name for each in (*found.spec.containers, *found.spec.init_containers)]:
             raise logs.NotFound(f'container "{container}" not found in pod "{pod}"')
         uid = found.metadata.uid
         record = self._pods.records.get(uid)
+        if record is not None and record.access == records.SSH and self._use.ssh is not None:
+            return await ssh_logs.open_log(
+                self._use.ssh.sessions.find(uid),
+                record,
+                self._pods.kept_logs,
+                pod,
+                container,
+                options,
+                lambda: self._waiting_reason(uid),
+            )
         if options.previous:
             return await self._previous(container, pod, uid, record, options)
         if record is None or not self._has_output(record):

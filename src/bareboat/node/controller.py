@@ -5,6 +5,7 @@ does it, and writes the pod's status if that changed.
 """
 
 import asyncio
+import contextlib
 
 import structlog
 
@@ -13,7 +14,18 @@ from bareboat.fleet import accounts
 from bareboat.kube import errors as kube_errors
 from bareboat.kube import informer as informers
 from bareboat.kube import resources, workqueue
-from bareboat.node import decide, endings, parts, preparation, prober, records, renting, telling, views, writing
+from bareboat.node import (
+    decide,
+    endings,
+    observing,
+    parts,
+    prober,
+    records,
+    renting,
+    telling,
+    views,
+    writing,
+)
 from bareboat.workload import pod as pods
 from bareboat.workload import probing
 from bareboat.workload import status as statuses
@@ -50,7 +62,7 @@ class Pods:
             known=(kube_errors.KubeError, errors.CloudError),
             first_retry_s=0.5,
         )
-        self._prober: prober.Prober | None = None
+        self._observing = observing.Observing(use, self._endings, self.changed)
         self._books_known = asyncio.Event()
         self._books_known.set()
         informer.add_handler(self._noticed)
@@ -63,8 +75,13 @@ class Pods:
         await self._informer.synced.wait()
         await self._books_known.wait()
         self._open_books()
-        async with asyncio.TaskGroup() as group, prober.Prober(group, self._probed, clock=self._use.clock) as probes:
-            self._prober = probes
+        sessions = contextlib.nullcontext() if self._use.ssh is None else self._use.ssh.sessions
+        async with (
+            sessions,
+            asyncio.TaskGroup() as group,
+            prober.Prober(group, self._probed, clock=self._use.clock) as probes,
+        ):
+            self._observing.prober = probes
             await self.queue.run()
 
     def changed(self, uid: str) -> None:
@@ -206,7 +223,7 @@ class Pods:
     def _fold_in(self, pod: pods.Pod, record: records.Record) -> instances.Instance | None:
         """What the cloud shows, into the record; strays of earlier attempts are ended. The present instance."""
         current: instances.Instance | None = None
-        self._note_image(pod, record)
+        self._observing.note_image(pod, record)
         for instance in self._instances_of(record):
             if not self._is_ours(instance, record):
                 continue
@@ -220,83 +237,15 @@ class Pods:
                 self._use.accounts[instance.cloud].reaper.end(instance.id, why)
         if record.instance_id and (record.cloud, record.instance_id) in self._gone:
             self._gone.discard((record.cloud, record.instance_id))
-            self._stopped_paying(record)
+            self._observing.stopped_paying(record)
             return None
         if current is not None:
-            self._note_state(pod, record, current)
+            self._observing.note(pod, record, current)
         if record.uid in self._unpayable:
             self._unpayable.discard(record.uid)
             if record.renting is records.Renting.RENTED and not record.ending_why and record.end is None:
-                self._take_away(pod, record, "OverBudget", "what may be spent in all is spent")
+                self._observing.take_away(pod, record, "OverBudget", "what may be spent in all is spent")
         return current
-
-    @staticmethod
-    def _note_image(pod: pods.Pod, record: records.Record) -> None:
-        """Another image owes nothing to the failures of the last one."""
-        image = pod.spec.containers[0].image
-        if image != record.wanted_image and record.wanted_image and record.renting is records.Renting.NONE:
-            record.not_before_s = 0.0
-            record.failures = 0
-        record.wanted_image = image
-
-    def _stopped_paying(self, record: records.Record) -> None:
-        if self._prober is not None:
-            self._prober.forget(record.uid)
-        now_s = self._use.clock.now_s()
-        self._use.broker.ledger.release(record.uid, now_s)
-        record.nothing_rented(now_s)
-
-    def _note_state(self, pod: pods.Pod, record: records.Record, instance: instances.Instance) -> None:
-        now_s = self._use.clock.now_s()
-        again = instance.state in instances.BOOTING and record.running_s is not None
-        if instance.state is instances.State.UNREACHABLE or again:
-            record.unreachable_s = record.unreachable_s or now_s
-        else:
-            record.unreachable_s = None
-        if instance.state is instances.State.RUNNING and record.running_s is None and not record.ending_why:
-            record.running_s = now_s
-            record.has_run = True
-            record.failures = 0
-            self._use.broker.note(record.cloud, record.machine_id, good=True)
-            took = telling.duration(now_s - record.rented_s)
-            self._use.recorder.normal(
-                telling.about(pod, container=True),
-                "Started",
-                f"Started container on {record.cloud}/{instance.id} after {took}",
-            )
-        if self._prober is not None and record.running_s is not None and instance.state is instances.State.RUNNING:
-            target = prober.Target(instance.address, instance.ports)
-            planned = probing.plan(pod)
-            if planned is not None:
-                record.probe = self._prober.watch(
-                    record.uid, planned, target, record.running_s, resumed=record.resumed_probe
-                )
-        if instance.usd_per_hour is not None and record.uid in self._use.broker.ledger:
-            self._note_price(pod, record, instance.usd_per_hour)
-
-    def _note_price(self, pod: pods.Pod, record: records.Record, usd_per_hour: float) -> None:
-        """The price that is really charged; over a cap, the instance is given back."""
-        if abs(usd_per_hour - record.usd_per_hour) < 1e-4 or record.ending_why or record.end is not None:
-            return
-        if usd_per_hour < record.usd_per_hour and record.running_s is None:
-            return  # what boots may be billed less than what runs: its share of the caps stays taken
-        cap = preparation.most_usd_per_hour(pod, self._use)
-        over = self._use.broker.ledger.settle(record.uid, usd_per_hour, self._use.clock.now_s(), cap_usd_per_hour=cap)
-        if over is None:
-            record.usd_per_hour = usd_per_hour
-            return
-        message = (
-            f"the cloud charges ${usd_per_hour:.3f}/h, the offer said ${record.usd_per_hour:.3f}/h: {over.sentence}"
-        )
-        self._take_away(pod, record, "TooDear", message)
-
-    def _take_away(self, pod: pods.Pod, record: records.Record, reason: str, message: str) -> None:
-        """Money ends it: what ran counts as lost, what never ran is given back."""
-        if record.running_s is not None:
-            self._settle(decide.lost(record, message, self._use.clock.now_s()), pod, record)
-        else:
-            avoid = reason == "TooDear"
-            self._endings.gave_up(pod, record, decide.GiveUp(reason, message, reason, avoid_machine=avoid))
 
     async def _step(
         self, action: decide.Action, pod: pods.Pod, record: records.Record, instance: instances.Instance | None
@@ -312,32 +261,30 @@ class Pods:
             case decide.Confirm():
                 return await self._confirm(record)
             case decide.EndInstance():
-                if record.end is not None or record.is_counted:
-                    # Once the instance is gone nobody can read again how its container ended.
-                    await self._report(record.uid, record)
-                return await self._end(record, action.why)
-            case decide.ReadExit():
-                if instance is None:
-                    return False, SETTLE_S
+                return await self._end_instance(action, pod, record)
+            case decide.ReadExit() if instance is not None:
                 account = self._use.accounts[record.cloud]
                 after_s = await self._endings.read_exit(pod, record, instance, account)
                 return after_s is None, after_s
+            case decide.ReadExit():
+                return False, SETTLE_S
             case decide.Remove():
                 return await self._remove(pod, record)
             case _:
-                self._settle(action, pod, record)
+                if isinstance(action, decide.StopContainers) and self._observing.following is not None:
+                    self._observing.following.stop(record, action)
+                self._endings.settle(action, pod, record)
                 return True, None
 
-    def _settle(self, action: decide.Action, pod: pods.Pod, record: records.Record) -> None:
-        match action:
-            case decide.GiveUp():
-                self._endings.gave_up(pod, record, action)
-            case decide.Ended():
-                self._endings.container_ended(pod, record, action)
-            case decide.Finish():
-                self._endings.finish(pod, record, action.end)
-            case decide.Replace():
-                self._endings.replace(pod, record)
+    async def _end_instance(
+        self, action: decide.EndInstance, pod: pods.Pod, record: records.Record
+    ) -> tuple[bool, float | None]:
+        """Once the instance is gone nobody can read again what its container said and how it ended."""
+        if self._observing.following is not None:
+            await self._observing.following.keep_output(pod, record, self.kept_logs)
+        if record.end is not None or record.is_counted:
+            await self._report(record.uid, record)
+        return await self._end(record, action.why)
 
     async def _rent(self, pod: pods.Pod, record: records.Record) -> tuple[bool, float | None]:
         after_s = await self._renting.rent(pod, record)
@@ -347,8 +294,8 @@ class Pods:
         after_s = await self._renting.look_up(record, self._use.accounts[record.cloud])
         if record.renting is records.Renting.NONE and record.running_s is not None:
             now_s = self._use.clock.now_s()
-            self._settle(decide.lost(record, "no instance with its mark exists any more", now_s), pod, record)
-            self._stopped_paying(record)
+            self._endings.settle(decide.lost(record, "no instance with its mark exists any more", now_s), pod, record)
+            self._observing.stopped_paying(record)
         return not after_s, after_s
 
     async def _end(self, record: records.Record, why: str) -> tuple[bool, float | None]:
@@ -414,8 +361,8 @@ class Pods:
             action = decide.lost(
                 record, f"{record.cloud}/{instance_id} does not exist any more", self._use.clock.now_s()
             )
-            self._settle(action, pod, record)
-        self._stopped_paying(record)
+            self._endings.settle(action, pod, record)
+        self._observing.stopped_paying(record)
         return True, None
 
     async def _remove(self, pod: pods.Pod, record: records.Record) -> tuple[bool, float | None]:
@@ -445,8 +392,7 @@ class Pods:
             return SETTLE_S * 5
         self._use.broker.ledger.release(uid, self._use.clock.now_s())
         self.records.pop(uid, None)
-        if self._prober is not None:
-            self._prober.forget(uid)
+        self._observing.forget(uid)
         self._writer.forget(uid)
         self.kept_logs.drop(uid)
         self.queue.forget(uid)

@@ -21,26 +21,32 @@ TERMINATION_LOG_LINES, TERMINATION_LOG_BYTES = 80, 2048
 
 
 class KeptLogs:
-    """The last output of ended containers, whose instances are gone: newest kept, within a bound of memory."""
+    """The last output of ended containers, whose instances are gone: newest kept, within a bound of memory. By the uid
+    of a pod with one container, or `uid/container`."""
 
     def __init__(self) -> None:
         self._logs: dict[str, str] = {}
         self._bytes = 0
 
-    def keep(self, uid: str, text: str) -> None:
-        self.drop(uid)
+    def keep(self, key: str, text: str) -> None:
+        self._drop(key)
         text = text[-KEPT_LOG_BYTES:]
-        self._logs[uid] = text
+        self._logs[key] = text
         self._bytes += len(text)
         while self._bytes > KEPT_LOGS_BYTES:
-            self.drop(next(iter(self._logs)))
+            self._drop(next(iter(self._logs)))
 
     def drop(self, uid: str) -> None:
-        self._bytes -= len(self._logs.pop(uid, ""))
+        """Of all containers of the pod."""
+        for key in [each for each in self._logs if each.partition("/")[0] == uid]:
+            self._drop(key)
 
-    def get(self, uid: str) -> str | None:
+    def get(self, key: str) -> str | None:
         """None when nothing was kept: the container has not ended, or this process did not see it end."""
-        return self._logs.get(uid)
+        return self._logs.get(key)
+
+    def _drop(self, key: str) -> None:
+        self._bytes -= len(self._logs.pop(key, ""))
 
 
 class Endings:
@@ -150,3 +156,15 @@ class Endings:
         record.waiting = pods.Waiting("ContainerCreating", f"{record.ending_why}; making way for the new one")
         message = f"Container image changed to {image}; the instance is replaced"
         self._use.recorder.normal(telling.about(pod, container=True), "Killing", message)
+
+    def settle(self, action: decide.Action, pod: pods.Pod, record: records.Record) -> None:
+        """What a decision that needs nobody else makes of the record."""
+        match action:
+            case decide.GiveUp():
+                self.gave_up(pod, record, action)
+            case decide.Ended():
+                self.container_ended(pod, record, action)
+            case decide.Finish():
+                self.finish(pod, record, action.end)
+            case decide.Replace():
+                self.replace(pod, record)

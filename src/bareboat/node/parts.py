@@ -7,7 +7,7 @@ from bareboat.fleet import accounts as accounts_
 from bareboat.fleet import broker
 from bareboat.kube import client as clients
 from bareboat.kube import events
-from bareboat.node import decide, deliveries, installation_key, pod_inputs
+from bareboat.node import decide, deliveries, installation_key, pod_inputs, sessions
 from bareboat.plumbing import clock as clocks
 from bareboat.workload import access, needs, sources
 
@@ -18,6 +18,7 @@ class SshAccess:
 
     key: installation_key.InstallationKey
     deliveries: deliveries.Deliveries
+    sessions: sessions.Sessions
     default: access.Access = access.Access.SSH
 
     def obstacles(self) -> tuple[str, ...]:

@@ -131,6 +131,12 @@ class Record:
         self.unfollowed_why = ""
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the runner has told of any process of the pod on the present machine."""
+        every = () if self.told is None else (*self.told.containers, *self.told.init)
+        return any(each.running is not None or each.terminated is not None or each.last is not None for each in every)
+
+    @property
     def is_followed(self) -> bool:
         """Whether a runner tells how the pod's containers are."""
         return self.access == SSH and self.told is not None

@@ -5,9 +5,10 @@ from bareboat.kube import events
 from bareboat.workload import pod as pods
 
 
-def about(pod: pods.Pod, *, container: bool = False) -> events.Reference:
-    """The pod, or its one container."""
-    path = f"spec.containers{{{pod.spec.containers[0].name}}}" if container and pod.spec.containers else ""
+def about(pod: pods.Pod, *, container: bool = False, field_path: str = "") -> events.Reference:
+    """The pod, its first container, or the part that `field_path` names."""
+    first = f"spec.containers{{{pod.spec.containers[0].name}}}" if container and pod.spec.containers else ""
+    path = field_path or first
     namespace, name = pod.key
     return events.Reference("v1", "Pod", name, namespace, pod.metadata.uid, pod.metadata.resource_version, path)
 
