@@ -4,6 +4,8 @@ import dataclasses
 import secrets
 from typing import TYPE_CHECKING
 
+from aiohttp import web
+
 from bareboat.clouds.runpod.sim import pods, replies
 from bareboat.simulation import images
 
@@ -75,6 +77,12 @@ class Account:
         if any(pods.terms(rental).wish.registry == registry_id for rental in self._sim.estate.live()):
             raise replies.Refused(400, "registry credential is in use and can't be deleted")
         del self.registries[registry_id]
+
+
+def key_of(request: web.Request) -> str:
+    """From the header, or from the query as old clients send it; empty without one."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme == "Bearer" else request.query.get("api_key", "")
 
 
 def new_api_key() -> str:

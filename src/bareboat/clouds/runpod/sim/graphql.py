@@ -46,7 +46,7 @@ class GraphQL:
             body = await replies.json_body(request)
             document = query.parse(str(body.get("query") or ""), body.get("variables"))
             known = self._mutations if document.kind == "mutation" else self._queries
-            if not request["key"] and not all(field.name in ANONYMOUS for field in document.fields):
+            if not account.key_of(request) and not all(field.name in ANONYMOUS for field in document.fields):
                 raise replies.Refused(401, "Unauthorized request, please check your API key.")
             data: dict[str, Any] = {}
             for field in document.fields:

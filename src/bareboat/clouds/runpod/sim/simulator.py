@@ -177,7 +177,7 @@ class Simulator:
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             self.requests[route] = self.requests.get(route, 0) + 1
-            key = _key_of(request)
+            key = account.key_of(request)
             try:
                 headers = self._admit(front, key, request)
                 shut = await self._weather(route)
@@ -209,7 +209,6 @@ class Simulator:
         agent = request.headers.get("User-Agent", "")
         if self.switches.refuse_default_agent and agent.startswith("Python-urllib"):
             raise _Page(replies.html(403, "Error 1010: Access denied"))
-        request["key"] = key
         if not self.account.knows(key) and (key or front != "graphql"):
             raise replies.Refused(401, "missing bearer token" if not key else "unauthorized")
         if front != "v2" or not self.switches.rate_limits:
@@ -327,11 +326,6 @@ def _read_image_files() -> None:
     catalog = images.Catalog()
     for name in catalog.names:
         catalog.resolve(name.replace("*", "any"))
-
-
-def _key_of(request: web.Request) -> str:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme == "Bearer" else request.query.get("api_key", "")
 
 
 async def _serve(stack: contextlib.AsyncExitStack, app: web.Application, port: int) -> str:
