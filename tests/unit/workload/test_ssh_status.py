@@ -289,7 +289,8 @@ ends = st.builds(
 )  # fmt: skip
 presents = st.one_of(
     st.builds(lambda reason: {"waiting": documents.Waiting(reason)}, st.sampled_from(["CrashLoopBackOff", "Odd"])),
-    st.builds(lambda ready, started: {"running": RUNNING, "ready": ready, "started": started}, st.booleans(), st.booleans()),
+    st.builds(lambda ready, started: {"running": RUNNING, "ready": ready, "started": started},
+              st.booleans(), st.booleans()),
     st.builds(lambda end: {"terminated": end}, ends),
     st.just({}),
 )  # fmt: skip
