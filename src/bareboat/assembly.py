@@ -9,6 +9,7 @@ import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 
+import aiohttp
 import prometheus_client
 import structlog
 
@@ -24,7 +25,10 @@ from bareboat.kube import errors as kube_errors
 from bareboat.kubelet import authn, authz, certificates, client_ca, routes, server, serving_certificate
 from bareboat.node import (
     container_logs,
+    containers,
     controller,
+    deliveries,
+    installation_key,
     inventory,
     metrics,
     node_object,
@@ -33,14 +37,16 @@ from bareboat.node import (
     pod_inputs,
     registration,
     selection_source,
+    sessions,
     spending,
 )
 from bareboat.plumbing import clock as clocks
 from bareboat.plumbing import supervise
 from bareboat.provision import figures, provisioner
 from bareboat.provision import server as provision_server
+from bareboat.registry import client as registries
+from bareboat.workload import access, selection, sources
 from bareboat.workload import pod as pods
-from bareboat.workload import selection, sources
 
 log = structlog.get_logger()
 
@@ -108,7 +114,9 @@ async def node(
         beat = await stack.enter_async_context(clients.Client(config, connections=2, timeout_s=8.0, clock=clock))
         recorder = events.Recorder(client, host=about.node_name, clock=clock)
         stack.push_async_callback(recorder.flush)
-        yield await _Node(about, renting, config, clock, client, beat, recorder, opened, rules).build()
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        images = registries.Registries(session, clock=clock, mirrors=about.mirrors())
+        yield await _Node(about, renting, config, clock, client, beat, recorder, opened, rules, images).build()
 
 
 @contextlib.asynccontextmanager
@@ -138,7 +146,9 @@ class _Node:
         recorder: events.Recorder,
         opened: dict[str, clouds.Cloud],
         rules: criteria.Criteria,
+        images: registries.Registries,
     ) -> None:
+        self._images = images
         self._about = about
         self._renting = renting
         self._config = config
@@ -154,6 +164,7 @@ class _Node:
 
     async def build(self) -> NodeProgram:
         use = self._parts(await self._cluster_id())
+        assert use.ssh is not None
         listening = informer.Informer(
             self._client,
             resources.PODS,
@@ -200,6 +211,7 @@ class _Node:
                 "node.informer": listening.run,
                 "node.orphans": sweeper.run,
                 "node.spending": purse.run,
+                "node.ssh-key": use.ssh.key.run,
                 "node.events": self._recorder.run,
                 "kubelet.certificate": serving.run,
                 "kubelet.client-ca": lambda: client_ca.keep(
@@ -234,6 +246,8 @@ class _Node:
             latencies=latency.Latencies(self._clock),
         )
         window_s = max(cloud.visibility_window_s for cloud in self._opened.values())
+        inputs = pod_inputs.PodInputs(self._client, clock=self._clock)
+        facts = sources.NodeFacts((self._address,), self._about.capacity())
         return parts.Parts(
             cluster_id=cluster_id,
             node_name=self._about.node_name,
@@ -243,15 +257,21 @@ class _Node:
             clock=self._clock,
             broker=buying,
             accounts={name: self._account(cloud) for name, cloud in self._opened.items()},
-            inputs=pod_inputs.PodInputs(self._client, clock=self._clock),
+            inputs=inputs,
             defaults=self._renting.defaults(),
             policy=self._renting.policy(window_s),
-            facts=sources.NodeFacts(
-                (self._address,),
-                self._about.capacity(),
-            ),
+            facts=facts,
             rents_for=self._about.rent_for,
+            ssh=self._ssh(inputs, facts),
         )
+
+    def _ssh(self, inputs: pod_inputs.PodInputs, facts: sources.NodeFacts) -> parts.SshAccess:
+        about = self._about
+        key = installation_key.InstallationKey(
+            self._client, self._clock, namespace=about.lease_namespace, name=about.ssh_secret
+        )
+        gathering = deliveries.Deliveries(self._client, inputs, self._images, facts, self._clock)
+        return parts.SshAccess(key, gathering, sessions.Sessions(key, self._clock), default=access.Access(about.access))
 
     def _account(self, cloud: clouds.Cloud) -> accounts.Account:
         watching = watcher.Watcher(
@@ -290,9 +310,12 @@ class _Node:
         async def running_pods() -> list[pods.Pod]:
             return running(looked_after.all)
 
+        assert use.ssh is not None
+        reached = containers.Containers(looked_after, use.ssh.sessions)
         handlers = routes.Handlers(
             container_logs=container_logs.ContainerLogs(use, looked_after),
             has_pod=lambda namespace, name, uid: _has(looked_after, namespace, name, uid),
+            containers=reached,
             pods=all_pods,
             running_pods=running_pods,
             metrics=functools.partial(prometheus_client.generate_latest, metrics.registry(figures)),

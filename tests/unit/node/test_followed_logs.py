@@ -30,7 +30,7 @@ def rig(cloud: Cloud, clock: clocks.Clock) -> tuple[container_logs.ContainerLogs
         metadata=types.SimpleNamespace(uid="u"), spec=pods.PodSpec(containers=[pods.Container(name="main")])
     )
     record = types.SimpleNamespace(
-        uid="u", end=None, instance_id="1", ending_why="", cloud="vast", running_s=1.0, last=None
+        uid="u", access="plain", end=None, instance_id="1", ending_why="", cloud="vast", running_s=1.0, last=None
     )
     kept = endings.KeptLogs()
     watcher = types.SimpleNamespace(is_proven=lambda instance_id: True)
