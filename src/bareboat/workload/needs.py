@@ -1,5 +1,6 @@
 """What a pod asks for, from its resources and annotations. Pure; nonsense raises `annotations.Invalid`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bareboat.core import needs, regions
@@ -26,16 +27,17 @@ class Defaults:
 
 
 def gpu_count(pod: pods.Pod) -> int:
-    """GPUs that the pod's containers ask for together: limits, else requests."""
-    total = 0.0
-    for index, container in enumerate(pod.spec.containers):
-        asked = container.resources.limits.get(GPU_RESOURCE, container.resources.requests.get(GPU_RESOURCE, 0))
-        field = f"spec.containers[{index}].resources.limits[{GPU_RESOURCE}]"
-        count = _quantity(field, asked)
+    """GPUs that the pod's containers need at once: limits, else requests."""
+
+    def asked(path: str, container: pods.Container) -> float:
+        value = container.resources.limits.get(GPU_RESOURCE, container.resources.requests.get(GPU_RESOURCE, 0))
+        field = f"{path}.resources.limits[{GPU_RESOURCE}]"
+        count = _quantity(field, value)
         if not 0 <= count <= MOST_GPUS or count != int(count):
-            raise annotations.Invalid(field, asked, f"a whole number from 0 to {MOST_GPUS}")
-        total += count
-    return int(total)
+            raise annotations.Invalid(field, value, f"a whole number from 0 to {MOST_GPUS}")
+        return count
+
+    return int(_at_once(pod, asked))
 
 
 def from_pod(pod: pods.Pod, defaults: Defaults) -> needs.Needs:
@@ -85,12 +87,25 @@ def _disk_gib(pod: pods.Pod, notes: annotations.Annotations, defaults: Defaults)
 
 
 def _requested(pod: pods.Pod, resource: str, unit: int) -> float | None:
-    total = 0.0
-    for index, container in enumerate(pod.spec.containers):
-        asked = container.resources.requests.get(resource)
-        if asked is not None:
-            total += _quantity(f"spec.containers[{index}].resources.requests[{resource}]", asked)
-    return total / unit or None
+    def asked(path: str, container: pods.Container) -> float:
+        value = container.resources.requests.get(resource)
+        return 0.0 if value is None else _quantity(f"{path}.resources.requests[{resource}]", value)
+
+    return _at_once(pod, asked) / unit or None
+
+
+def _at_once(pod: pods.Pod, asked: Callable[[str, pods.Container], float]) -> float:
+    """What all that runs at the same time asks for together, by the scheduler's rule: the containers beside the
+    sidecars, or an init container beside the sidecars before it, whichever is more."""
+    sidecars = most = 0.0
+    for index, container in enumerate(pod.spec.init_containers):
+        amount = asked(f"spec.initContainers[{index}]", container)
+        if container.is_sidecar:
+            sidecars += amount
+        else:
+            most = max(most, sidecars + amount)
+    together = sum(asked(f"spec.containers[{index}]", each) for index, each in enumerate(pod.spec.containers))
+    return max(most, sidecars + together)
 
 
 def _quantity(field: str, value: str | int | float) -> float:

@@ -61,6 +61,25 @@ def test_containers_are_added_up() -> None:
     assert (found.cpu_cores, found.memory_gib, found.disk_gib, found.ports) == (1.0, 2.0, 10.0, 2)
 
 
+def test_init_containers_count_as_the_scheduler_counts_them() -> None:
+    """One after the other, but sidecars stay: 4 cores while the second step runs beside the sidecar."""
+
+    def asks(name: str, cores: int, gpus: int = 0, **more: Any) -> dict[str, Any]:
+        return {"name": name, "resources": {"requests": {"cpu": cores}, "limits": {"nvidia.com/gpu": gpus}}, **more}
+
+    pod = msgspec.convert(
+        {
+            "metadata": {},
+            "spec": {
+                "initContainers": [asks("a", 2, 2), asks("side", 1, restartPolicy="Always"), asks("b", 3)],
+                "containers": [asks("main", 2, 1)],
+            },
+        },
+        pods.Pod,
+    )
+    assert (needs.from_pod(pod, DEFAULTS).cpu_cores, needs.gpu_count(pod)) == (4.0, 2)
+
+
 def test_every_annotation_is_taken() -> None:
     found = asked(
         gpu_names="RTX 4090, H100",
