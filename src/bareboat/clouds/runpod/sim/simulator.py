@@ -16,6 +16,7 @@ from bareboat.clouds.runpod.sim import (
     hosts,
     limits,
     logs,
+    money,
     pods,
     replies,
     sshd,
@@ -83,6 +84,7 @@ class Simulator:
         self.v1 = v1.V1(self)
         self.graphql = graphql.GraphQL(self)
         self.logs = logs.Logs(self)
+        self.money = money.Money(self)
         self.control = control.Control(self)
         self.closing = asyncio.Event()
         self.url = ""
@@ -145,7 +147,7 @@ class Simulator:
             ("DELETE", "/v2/registries/{id}", self.v2.remove_registry),
             ("GET", "/v2/account/ssh-keys", self.v2.ssh_keys),
             ("PUT", "/v2/account/ssh-keys", self.v2.ssh_keys),
-            ("GET", "/v2/billing/pods", self.v2.billing),
+            ("GET", "/v2/billing/pods", self.money.v2),
             *self._v1_routes(),
             ("POST", "/graphql", self.graphql.post),
         ]
@@ -167,7 +169,7 @@ class Simulator:
             ("POST", logins, self.v1.add_registry),
             ("GET", f"{logins}/{{id}}", self.v1.registry),
             ("DELETE", f"{logins}/{{id}}", self.v1.remove_registry),
-            ("GET", "/v1/billing/pods", self.v1.billing),
+            ("GET", "/v1/billing/pods", self.money.v1),
         ]
 
     # -- the door

@@ -97,21 +97,6 @@ class V1:
         self._sim.account.remove_registry(request.match_info["id"])
         return web.Response(status=204)
 
-    async def billing(self, request: web.Request) -> web.Response:
-        rows = []
-        for rental in self._sim.estate.live():
-            now_s, about = self._sim.estate.now(), pods.terms(rental)
-            rows.append(
-                {
-                    "amount": round(rental.spent(now_s).total, 6),
-                    "diskSpaceBilledGb": int(rental.disk_gb),
-                    "time": times.iso(rental.created_s),
-                    "timeBilledMs": int((now_s - rental.created_s) * 1000),
-                    "podId": about.pod_id,
-                }
-            )
-        return replies.as_json(rows)
-
     def record(self, rental: rentals.Rental, query: Mapping[str, str]) -> dict[str, Any]:
         """The pod as v1 shows it now: as described, or with what has been seen instead."""
         store, about = self._sim.pods, pods.terms(rental)

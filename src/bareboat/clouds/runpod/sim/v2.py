@@ -66,7 +66,10 @@ class V2:
         wish = self._wish(body)
         rental = await self._sim.pods.create(wish)
         lost = await self._sim.lose_answer(rental)
-        return lost or replies.as_json(self.record(rental), 201)
+        record = self.record(rental)
+        if pods.terms(rental).drifts:
+            record |= {"runtime": {}, "cost": str(record["cost"]), "unheardOf": {"a": 1}}
+        return lost or replies.as_json(record, 201)
 
     async def get(self, request: web.Request) -> web.Response:
         return replies.as_json(self.record(self._sim.pods.find(request.match_info["id"])))
@@ -297,28 +300,6 @@ class V2:
                 raise invalid("$: missing properties 'keys'")
             self._sim.account.ssh_keys = [str(key) for key in keys]
         return replies.as_json({"keys": self._sim.account.ssh_keys})
-
-    async def billing(self, request: web.Request) -> web.Response:
-        wanted = request.query.get("podId")
-        records = []
-        for rental in self._sim.estate.live():
-            usd, about = rental.spent(self._sim.estate.now()), pods.terms(rental)
-            if wanted in (None, about.pod_id):
-                start_s = rental.created_s - rental.created_s % 86_400
-                records.append(
-                    {
-                        "startTime": times.iso(start_s),
-                        "endTime": times.iso(start_s + 86_400),
-                        "podId": about.pod_id,
-                        "totalAmount": round(usd.total, 6),
-                        "gpuAmount": round(usd.gpu, 6),
-                        "cpuAmount": 0,
-                        "diskAmount": round(usd.disk, 6),
-                    }
-                )
-        return replies.as_json(
-            {"records": records, "metadata": {"totalAmount": sum(r["totalAmount"] for r in records)}}
-        )
 
 
 def invalid(*errors: str) -> replies.Refused:
