@@ -81,6 +81,11 @@ class Authenticator:
         # Tokens are kept as keyed digests: a memory dump of the cache gives none away.
         self._salt = secrets.token_bytes(32)
 
+    @property
+    def takes_anybody(self) -> bool:
+        """Whether callers without credentials get past it."""
+        return self._settings.anonymous_auth
+
     async def authenticate(self, certificate: Mapping[str, Any] | None, authorization: str | None) -> User | None:
         """The caller, or None for a 401. At most one call of the API server, none for a remembered token.
 

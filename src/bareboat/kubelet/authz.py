@@ -71,12 +71,16 @@ class Authorizer:
         self._settings = settings
         self._known: verdicts.Verdicts[tuple[authn.User, str, str], bool] = verdicts.Verdicts(clock)
 
+    @property
+    def allows_everything(self) -> bool:
+        return self._settings.authorization_mode == "AlwaysAllow"
+
     async def refusal(self, user: authn.User, action: Action) -> str | None:
         """None when allowed, else the sentence of the 403. One call for each subresource not remembered, until a yes.
 
         Raises a `kube.errors.KubeError` when the API server gave no verdict: answer 500, as nothing is known.
         """
-        if self._settings.authorization_mode == "AlwaysAllow":
+        if self.allows_everything:
             return None
         for subresource in action.subresources:
             if await self._allowed(user, action.verb, subresource):

@@ -66,6 +66,7 @@ class Server:
         endpoints = self._settings.endpoints
         served = routes.Routes(authorizer.node_name, handlers, endpoints, clock, self._stopping, streams)
         guard = _guard(authenticator, authorizer)
+        self._laxness = _laxness(authenticator, authorizer)
         # Without cancellation a `logs -f` without new lines would outlive its client for ever.
         self._runner = web.AppRunner(
             application(served, guard),
@@ -90,6 +91,8 @@ class Server:
             self._fronts, sock=listening, ssl=self._tls.listening, ssl_shutdown_timeout=GOODBYE_S
         )
         log.info("kubelet.listening", host=settings.host, port=self.port)
+        if self._laxness:
+            log.warning("kubelet.lax", host=settings.host, port=self.port, why=self._laxness)
         return self
 
     async def __aexit__(
@@ -175,6 +178,16 @@ def _guarding(guard: front.Guard) -> Middleware:
         return await handler(request)
 
     return guarding
+
+
+def _laxness(authenticator: authn.Authenticator, authorizer: authz.Authorizer) -> str:
+    """What the settings leave open, in words; empty with the defaults."""
+    everybody = "whoever reaches this port" if authenticator.takes_anybody else "every caller that is known"
+    if authorizer.allows_everything:
+        return f"authorization mode AlwaysAllow: {everybody} may run commands in every pod; Webhook asks the API server"
+    if authenticator.takes_anybody:
+        return "anonymous auth: whoever reaches this port may do what the API server allows to system:anonymous"
+    return ""
 
 
 def _listen(host: str, port: int) -> socket.socket:
