@@ -15,6 +15,8 @@ SECRET = "ssh-authorized-keys"
 DOCUMENTED_KEY = "authorized_keys"
 MOUNT_PATH = "/home/ubuntu/.ssh/authorized_keys"
 CONTAINER = "client"
+MAKING = "making." + annotations.OURS
+"""Annotation of the Secret, with a client's name behind it: since when (unix seconds) something is made or removed."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "bareboat-provision"}
 CLIENT = annotations.OURS + "client"
 """Label with the client's name; the Service selects by it, lists go by its presence."""
@@ -37,15 +39,23 @@ def client_of(name: str) -> str:
     return name.removesuffix("-pod").removesuffix("-svc")
 
 
-def secret_patch(lines: Mapping[str, str]) -> Manifest:
-    """A merge patch: each client's own key, and the last one's as the documented one; keys of others stay."""
+def secret_patch(lines: Mapping[str, str], now_s: float) -> Manifest:
+    """A merge patch: each client's own key, and the last one's as the documented one; keys of others stay. It notes
+    that these clients are being made."""
     data = {name: base64.b64encode(f"{line}\n".encode()).decode() for name, line in lines.items()}
-    return {"data": {**data, DOCUMENTED_KEY: data[list(data)[-1]]}}
+    return {**making_patch(dict.fromkeys(lines, now_s)), "data": {**data, DOCUMENTED_KEY: data[list(data)[-1]]}}
 
 
-def secret(lines: Mapping[str, str]) -> Manifest:
-    metadata = {"name": SECRET, "labels": dict(MANAGED_BY)}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, **secret_patch(lines)}
+def making_patch(since_s: Mapping[str, float | None]) -> Manifest:
+    """A merge patch: these clients are being made or removed since then; None: no more."""
+    told = {f"{MAKING}{name}": None if at_s is None else f"{at_s:.0f}" for name, at_s in since_s.items()}
+    return {"metadata": {"annotations": told}}
+
+
+def secret(lines: Mapping[str, str], now_s: float) -> Manifest:
+    patch = secret_patch(lines, now_s)
+    metadata = {"name": SECRET, "labels": dict(MANAGED_BY), **patch["metadata"]}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": patch["data"]}
 
 
 def service(asked: order.Order, http: int | None, ssh: int | None) -> Manifest:

@@ -27,6 +27,9 @@ GRACE_S = 5
 GONE_S = 30.0
 POLL_S = 0.25
 TAKE_BACK_S = 20.0
+UNSETTLED_S = 90.0
+"""Longer than any request takes to make a client: what is older was left by a process that died."""
+RECOVERY_S = 30.0
 _TRIES = 8
 _PORT_TRIES = 200
 _Services = objects.Page[found.Service]
@@ -52,20 +55,22 @@ class Provisioner:
         self.namespace = namespace
         self._clock = clock
         self._most_pods = most_pods
-        self._keys = keyring.Keyring(client, namespace)
+        self._keys = keyring.Keyring(client, namespace, clock)
         self._held = node_ports.Held()
         self._lines: collections.defaultdict[str, _Line] = collections.defaultdict(_Line)
         self._door = asyncio.Lock()
         self._admitted_now: set[str] = set()
+        self._stopping = asyncio.Event()
 
     async def provision(self, asked: order.Order, wait_s: float = 0.0) -> dict[str, Any]:
         """The document's answer; with `wait_s` also how it goes with the pod by then, at the latest.
 
-        Replaces what the same request made before, keeping its node ports. Four calls to the API server. Raises
+        Replaces what the same request made before, keeping its node ports. Five calls to the API server. Raises
         `refusals.Refused`; then nothing of the client is left, or what stood before was not touched.
         """
         async with self._alone(asked.name), self._admitted(asked.name):
             answer = await self._make(asked)
+            await self._keys.settled(asked.name)
         log.info("client.provisioned", client=asked.name, image=asked.image, gpu=asked.gpu is not None)
         if wait_s <= 0:
             return answer
@@ -87,19 +92,51 @@ class Provisioner:
             pod, service = await self._ours(name)
             if pod is None and service is None:
                 raise _unknown(name, self.namespace)
-            if pod is None or pod.ready or pod.over or self._clock.monotonic_s() >= deadline_s:
+            if pod is None or pod.ready or pod.over or self._is_over(deadline_s):
                 return found.description(name, self.namespace, pod, service)
-            await self._clock.sleep(POLL_S)
+            await clocks.within(self._clock, self._stopping, POLL_S)
 
     async def remove(self, name: str) -> dict[str, Any]:
         """Deletes the client's Pod and Service and takes its key out of the Secret; 404 if there is none."""
         name = manifests.client_of(name)
         async with self._alone(name):
             await self._ours(name)
+            await self._keys.begins(name)
             if not await self._take_back(name):
                 raise _unknown(name, self.namespace)
         log.info("client.removed", client=name)
         return {"deleted": name, "namespace": self.namespace}
+
+    def stop_waiting(self) -> None:
+        """Requests that wait for a pod are answered with how it stands now: the service is about to end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Once in a while for ever, from the start on: takes back what a process that died left half made."""
+        while True:
+            try:
+                await self.recover()
+            except (refusals.Refused, errors.KubeError) as failure:
+                log.warning("clients.unrecovered", why=str(failure))
+            await self._clock.sleep(RECOVERY_S)
+
+    async def recover(self) -> list[str]:
+        """Clients that somebody began to make or remove and did not finish: one that stands as a whole stays, of
+        others nothing is left. Returns the names of those. Raises `refusals.Refused` and `KubeError`."""
+        gone = []
+        for name in await self._keys.unsettled(self._clock.now_s() - UNSETTLED_S):
+            async with self._alone(name):
+                # Meanwhile it may have been finished, here or elsewhere.
+                if name not in await self._keys.unsettled(self._clock.now_s() - UNSETTLED_S):
+                    continue
+                pod, service = await asyncio.gather(self._pod(name), self._service(name))
+                if pod is None or service is None:
+                    await self._take_back(name)
+                    gone.append(name)
+                    log.warning("client.half_made", client=name, why="a process died while it was made: taken back")
+                await self._keys.settled(name)
+        await self._keys.drop_empty()
+        return gone
 
     async def check(self) -> None:
         """Raises `refusals.Refused` when the namespace can't be worked in. Two cheap calls."""
@@ -224,9 +261,12 @@ class Provisioner:
                 async with self._alone(asked.name):
                     await self._take_back(asked.name)
                 raise refusals.refused(422, "container_img_url", f"can't be pulled: {pod.unpullable}")
-            if pod is None or pod.ready or pod.over or self._clock.monotonic_s() >= deadline_s:
+            if pod is None or pod.ready or pod.over or self._is_over(deadline_s):
                 return found.standing(pod)
-            await self._clock.sleep(POLL_S)
+            await clocks.within(self._clock, self._stopping, POLL_S)
+
+    def _is_over(self, deadline_s: float) -> bool:
+        return self._stopping.is_set() or self._clock.monotonic_s() >= deadline_s
 
     @asynccontextmanager
     async def _admitted(self, name: str) -> AsyncIterator[None]:
@@ -260,17 +300,18 @@ class Provisioner:
         return ""
 
     async def _take_back(self, name: str) -> bool:
-        """Removes all three; goes on after a failure, and raises the first one in the end. False: there was nothing."""
+        """Removes all three, the key with the note of it last; goes on after a failure, and raises the first one in the
+        end. False: there was nothing."""
         steps = (
             self._delete(resources.PODS, manifests.pod_name(name)),
             self._delete(resources.SERVICES, manifests.service_name(name)),
-            self._keys.drop(name),
         )
         outcomes = await asyncio.gather(*steps, return_exceptions=True)
+        had_key = await self._keys.drop(name)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        return any(outcomes)
+        return had_key or any(outcomes)
 
     async def _delete(self, kind: resources.Resource, name: str) -> bool:
         grace_s = GRACE_S if kind is resources.PODS else None

@@ -1,5 +1,6 @@
 """The HTTP side: routes, limits, errors as JSON, and the socket. What a request does is the provisioner's."""
 
+import asyncio
 import importlib.resources
 import socket
 from collections.abc import Awaitable, Callable
@@ -58,6 +59,7 @@ class Server:
             self.application(), access_log=None, shutdown_timeout=STOP_S, auto_decompress=False
         )
         self.port = settings.port
+        self._recovery: asyncio.Task[None] | None = None
 
     def application(self) -> web.Application:
         """The aiohttp application without a socket."""
@@ -78,6 +80,9 @@ class Server:
         self.port = listening.getsockname()[1]
         await self._runner.setup()
         await web.SockSite(self._runner, listening).start()
+        self._recovery = asyncio.create_task(
+            supervise.supervise("provision.recovery", self._clients.run, clock=self._clock), name="provision.recovery"
+        )
         log.info("provision.listening", host=self._settings.host, port=self.port, namespace=self._clients.namespace)
         warning = access.exposure(self._settings.host, self._settings.token)
         if warning:
@@ -87,6 +92,10 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._recovery is not None:
+            self._recovery.cancel()
+            await asyncio.wait({self._recovery})
+        self._clients.stop_waiting()
         await self._runner.cleanup()
 
     async def tell_readiness(self) -> None:

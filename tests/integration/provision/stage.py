@@ -67,6 +67,13 @@ class Service:
             self._process.wait()
             raise AssertionError(f"the service did not end: {self.log}") from None
 
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """The exit code."""
+        return self._process.wait(30)
+
     @property
     def log(self) -> str:
         return self._log.read_text()

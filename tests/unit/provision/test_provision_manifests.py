@@ -48,7 +48,7 @@ def test_pod_is_as_the_document_says() -> None:
 def test_pod_mounts_its_own_clients_key() -> None:
     order_ = asked()
     (item,) = manifests.pod(order_)["spec"]["volumes"][0]["secret"]["items"]
-    data = manifests.secret({order_.name: order_.key.line})["data"]
+    data = manifests.secret({order_.name: order_.key.line}, 0.0)["data"]
     assert base64.b64decode(data[item["key"]]).decode() == f"{KEY}\n"
     assert item["key"] != manifests.DOCUMENTED_KEY
     assert item["path"] == "authorized_keys"
