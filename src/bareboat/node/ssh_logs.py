@@ -33,6 +33,8 @@ async def open_log(
     try:
         process = await session.runner.logs(_wanted(container, options))
     except failures.AccessError as away:
+        if kept.get(f"{record.uid}/{container}") is not None:
+            return _kept(record, kept, pod, container, waiting)  # it went just now
         raise logs.Unavailable(f"the machine can't be reached: {away.why}") from None
     return _read(process, options)
 

@@ -68,7 +68,7 @@ class Vast:
             path.write_text(yaml.safe_dump(script))
             self._arguments += ["--faults", str(path)]
         self._process: subprocess.Popen[str] | None = None
-        self.url = self.key = ""
+        self.url = self.key = self.registry_url = ""
 
     def __enter__(self) -> Self:
         with (self._folder / "vast.log").open("w") as log:
@@ -85,6 +85,7 @@ class Vast:
             raise AssertionError(f"the simulator did not start: {(self._folder / 'vast.log').read_text()}")
         announced = json.loads(line)
         self.url, self.key = announced["url"], announced["api_key"]
+        self.registry_url = announced["registry_url"]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -337,6 +338,8 @@ class Stage:
             "KUBELET_PORT": "0",
             "VAST_URL": self.vast.url,
             "VAST_API_KEY": self.vast.key,
+            "BAREBOAT_REGISTRY_MIRRORS": f"*={self.vast.registry_url}",
+            "BAREBOAT_ACCESS": "plain",
             **settings,
         }
         made = Node(self.cluster, name, self._folder / f"{len(self.nodes)}.log", environment)
