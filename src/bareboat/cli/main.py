@@ -10,13 +10,17 @@ HELP = "Hire GPUs on rental clouds from Kubernetes."
 
 COMMANDS = {
     "bans": ("bans", "Show the hosts that proxy pods have banned; lift a ban."),
+    "costs": ("costs", "Show what pods have cost so far, and what everything costs an hour."),
     "demo": ("demo", "A GPU pod from apply to ledger, on this machine, for nothing."),
+    "doctor": ("doctor", "Look at what is in the way of renting, and say what to do."),
+    "instances": ("instances", "Show what is rented for this cluster now."),
     "node": ("node", "Run the virtual node: pods scheduled to it run on rented machines."),
     "offers": ("offers", "Show what could be rented now, best first, and what was left out."),
     "provision": ("provision", "Serve HTTP: an image and an ssh key in, a Pod and a NodePort Service out."),
     "proxy": ("proxy", "Keep one Vast.ai instance behind nginx: the container of a StatefulSet's pod."),
     "sandbox": ("sandbox", "A real Kubernetes control plane on this machine, without containers."),
     "simulate": ("simulate", "Simulated clouds: the real API, real processes, no money."),
+    "sweep": ("sweep", "Show rented instances whose pod is gone; end them with --yes."),
 }
 """Name → (module in this folder, help). A module has `app` (a group) or `command` (a function)."""
 
