@@ -8,6 +8,7 @@ import ipaddress
 import os
 import re
 import socket
+import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ import pydantic_settings
 
 from bareboat.clouds.vast import query
 from bareboat.core import budget
+from bareboat.kubelet import flags
 from bareboat.proxy import about as proxy_about
 from bareboat.workload import needs, quantities
 
@@ -34,7 +36,7 @@ class Bad(ValueError):
     """Settings that make no sense: one line for each, all of them at once."""
 
 
-class Node(pydantic_settings.BaseSettings):
+class Node(flags.Flags):
     """The virtual node: its name, where it listens, what it offers to the scheduler."""
 
     model_config = pydantic_settings.SettingsConfigDict(
@@ -91,6 +93,27 @@ class Node(pydantic_settings.BaseSettings):
         None, alias="APISERVER_CA_CERT_LOCATION", description="CA of callers; the cluster's own if not set."
     )
 
+    access: Literal["ssh", "plain"] = pydantic.Field(
+        "plain", description="How pods run that ask for neither way: ssh has every verb, plain is the cloud's own."
+    )
+    ssh_secret: str = pydantic.Field(
+        "bareboat-ssh",
+        pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$",
+        description="Secret with the installation's ssh key, beside the lease; made if there is none.",
+    )
+    registry_mirrors: str = pydantic.Field(
+        "", description="Where to ask for images instead: registry=URL,… (docker.io=https://…); * stands for every one."
+    )
+
+    @pydantic.field_validator("registry_mirrors")
+    @classmethod
+    def _are_mirrors(cls, value: str) -> str:
+        for pair in filter(str.strip, value.split(",")):
+            name, _, url = (part.strip() for part in pair.partition("="))
+            if not name or urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+                raise ValueError(f"{pair.strip()!r} is no mirror; allowed are pairs such as docker.io=https://mirror")
+        return value
+
     @pydantic.field_validator("cpus", "memory", "storage")
     @classmethod
     def _is_quantity(cls, value: str) -> str:
@@ -122,6 +145,11 @@ class Node(pydantic_settings.BaseSettings):
             "pods": str(self.pods),
             needs.GPU_RESOURCE: str(self.gpus),
         }
+
+    def mirrors(self) -> dict[str, str]:
+        """Base URLs by registry."""
+        pairs = [part.partition("=") for part in self.registry_mirrors.split(",") if part.strip()]
+        return {name.strip(): url.strip() for name, _, url in pairs}
 
     def taint(self) -> "node_object.Taint":
         from bareboat.node import node_object
