@@ -52,7 +52,7 @@ CATALOGUE = faults.Catalogue(
             "outbid",
             When.HAZARD,
             0.05,
-            {"resume": 0.0, "resume_after_s": 3600, "terminated": 0.3},
+            {"resume": 0.0, "resume_after_s": 3600},
             "spot pods alone: EXITED or TERMINATED with the word Outbid",
         ),
         Kind(19, "pod_vanishes", When.HAZARD, 0.002, {}, "the host fails: 404 without a warning"),

@@ -73,7 +73,6 @@ class Terms:
     ports_from: dict[float, float] = dataclasses.field(default_factory=dict)
     text: str = ""
     text_s: float = 0.0
-    outbid_terminates: bool = False
     stale_until_s: float = 0.0
     gpus_shown: int | None = None
     host_key: str = dataclasses.field(default="", repr=False)
@@ -128,7 +127,7 @@ class Pods:
         moment = rental.at(now_s)
         if rental.is_gone(now_s) or rental.destroy_asked_s is not None:
             return "TERMINATED"
-        if rental.outbid and about.outbid_terminates:
+        if rental.outbid and self._sim.switches.outbid == "TERMINATED":
             return "TERMINATED"
         if moment.stage is Stage.PULLING and moment.message:
             return "EXITED"

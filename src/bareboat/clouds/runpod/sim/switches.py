@@ -27,6 +27,7 @@ class Switches:
     port_delay_s: float = 0.0
     ssh_delay_s: float = 2.0
     public_ip: Literal["loopback", "host"] = "loopback"
+    outbid: Literal["EXITED", "TERMINATED"] = "EXITED"
     on_exit: Literal["restart", "exited"] = "restart"
     stock_luck: bool = False
 
