@@ -9,6 +9,7 @@ from pathlib import Path
 from bareboat import settings as settings_
 from bareboat.clouds import discovery
 from bareboat.core import errors
+from bareboat.fleet import ending
 from bareboat.kube import client as clients
 from bareboat.kube import config as configs
 from bareboat.kube import errors as kube_errors
@@ -50,11 +51,12 @@ async def _swept(cluster_id: str, yes: bool, unnamed: bool, config: configs.Conf
                 return 1
             # Between the look and the word time may have passed for a person; what is ended is judged anew.
             again = await sweep.look(client, cloud, cluster_id, clock, unnamed=unnamed)
-            left = await sweep.end(again, cloud, clock)
+            several = [each.instance for each in again if not each.keep]
+            left = await ending.end(several, {cloud.name: cloud}, clock, why="its pod is gone")
     finally:
         await cloud.close()
-    for instance_id in left:
-        sys.stdout.write(f"{instance_id} is not gone yet: run this again\n")
+    for each in left:
+        sys.stdout.write(f"{each.id} is not gone yet: run this again\n")
     return 1 if left else 0
 
 

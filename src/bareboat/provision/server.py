@@ -73,6 +73,7 @@ class Server:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/openapi.json", self._openapi)
         app.router.add_get("/", self._page)
+        app.router.add_get("/docs", self._page)
         return app
 
     async def __aenter__(self) -> Self:

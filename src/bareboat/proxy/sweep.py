@@ -1,32 +1,28 @@
-"""Finds instances labelled `k8s_pod=…` whose pod the cluster no longer has and will not make again; ends them if told.
+"""Finds instances labelled `k8s_pod=…` whose pod the cluster no longer has and will not make again.
 
-The decision is pure (`judge`). What is ended is provably ours: its mark names this cluster, no pod and no StatefulSet
-of a fresh, complete list goes with its name, and it is older than the guard age. What can't be known keeps an instance.
+The decision is pure (`judge`). What may be ended is provably ours: its mark names this cluster, no pod and no
+StatefulSet of a fresh, complete list goes with its name, and it is older than the guard age. What can't be known
+keeps an instance.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import structlog
 
 from bareboat.core import cloud as clouds
-from bareboat.core import errors, instances, labels
+from bareboat.core import instances, labels
 from bareboat.kube import client as clients
 from bareboat.kube import objects, resources
 from bareboat.plumbing import clock as clocks
 from bareboat.proxy import about as abouts
 from bareboat.proxy import decide
 
-log = structlog.get_logger()
-
 GUARD_AGE_S = 300.0
 PAGE = 500
 VARIABLE = "POD_NAME"
-END_S = 120.0
-_POLL_S = 1.0
 _PREFIX = f"{abouts.LABEL}="
 
 
@@ -167,23 +163,3 @@ async def look(
     """The account's list first, then the cluster's: a pod that appears between the two keeps its instance."""
     listing = await cloud.instances()
     return judge(listing.instances, await owners(client), cluster_id, clock.now_s(), unnamed=unnamed)
-
-
-async def end(findings: Sequence[Finding], cloud: clouds.Cloud, clock: clocks.Clock) -> list[str]:
-    """Ends what may be ended until reads say that it is gone; returns the ids of what is not gone in time."""
-    left = [each.instance.id for each in findings if not each.keep]
-    give_up_s = clock.monotonic_s() + END_S
-    while left and clock.monotonic_s() < give_up_s:
-        for instance_id in list(left):
-            try:
-                await cloud.destroy(instance_id)
-                if await cloud.instance(instance_id) is None:
-                    left.remove(instance_id)
-                    log.info("instance.ended", id=instance_id, why="its pod is gone")
-            except errors.Throttled as slow:
-                await clock.sleep(slow.after_s)
-            except errors.CloudDown as trouble:
-                log.warning("cloud.trouble", why=trouble.why)
-        if left:
-            await clock.sleep(_POLL_S)
-    return left

@@ -10,6 +10,7 @@ from tests.integration.proxy import conftest as stage
 
 from bareboat.cli import proxy_sweep
 from bareboat.clouds.vast import settings as vast
+from bareboat.fleet import ending
 from bareboat.kube import client as clients
 from bareboat.kube import config as configs
 from bareboat.plumbing import clock as clocks
@@ -56,7 +57,8 @@ async def test_only_instances_whose_stateful_set_pod_is_gone_are_ended_and_only_
             assert {each.instance.id for each in findings if not each.keep} == {str(over)}
             assert len(findings) == 5
             assert sorted(record["id"] for record in cloud.live()) == sorted([*kept, over]), "a look ends nothing"
-            assert await sweep.end(findings, account, clock) == []
+            several = [each.instance for each in findings if not each.keep]
+            assert await ending.end(several, {"vast": account}, clocks.SystemClock(), why="its pod is gone") == []
     finally:
         await account.close()
         kubectl("delete", "statefulset", name)

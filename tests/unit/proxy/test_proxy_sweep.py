@@ -1,14 +1,11 @@
 """Which instances of proxies have lost their pod: a table, and the reading of pods and StatefulSets."""
 
-import asyncio
 from typing import Any
 
 import msgspec
 import pytest
-from tests.unit.proxy import accounts
 
-from bareboat.core import errors, instances
-from bareboat.plumbing import clock as clocks
+from bareboat.core import instances
 from bareboat.proxy import sweep
 
 NOW_S = 10_000.0
@@ -91,32 +88,3 @@ def test_names_are_read_from_pods_their_variables_and_stateful_sets() -> None:
     assert told.names >= {"plain", "one", "my-model", "two"} and "$(NODE)-x" not in told.names
     assert told.sets == (("web", 2, 3), ("one", 0, 1), ("down", 0, 0))
     assert told.unclear == ("pod a/three", "pod a/four")
-
-
-async def test_ending_goes_on_until_a_read_says_gone_and_touches_nothing_that_is_kept() -> None:
-    clock = clocks.ManualClock()
-    cloud = accounts.TemplateCloud(clock, [])
-    gone, kept = cloud.rent_by_hand("k8s_pod=a"), cloud.rent_by_hand("k8s_pod=b")
-    cloud.deaf_destroys = 2
-    cloud.fail("destroy", errors.CloudDown("vast", "HTTP 502"))
-    told = [
-        sweep.Finding(instances.Instance(cloud="vast", id=gone.id, state=instances.State.RUNNING), "a"),
-        sweep.Finding(
-            instances.Instance(cloud="vast", id=kept.id, state=instances.State.RUNNING), "b", "its pod exists"
-        ),
-    ]
-    ending = asyncio.ensure_future(sweep.end(told, cloud, clock))
-    await clock.advance(30)
-    assert ending.done() and ending.result() == []
-    assert cloud.alive == [kept] and f"destroy {kept.id}" not in cloud.asked
-
-
-async def test_what_does_not_end_in_time_is_told() -> None:
-    clock = clocks.ManualClock()
-    cloud = accounts.TemplateCloud(clock, [])
-    box = cloud.rent_by_hand("k8s_pod=a")
-    cloud.deaf_destroys = 10_000
-    told = [sweep.Finding(instances.Instance(cloud="vast", id=box.id, state=instances.State.RUNNING), "a")]
-    ending = asyncio.ensure_future(sweep.end(told, cloud, clock))
-    await clock.advance(sweep.END_S + 5)
-    assert ending.result() == [box.id]
