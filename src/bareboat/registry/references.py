@@ -42,16 +42,13 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Raises Malformed. A first part is a registry if it has a dot or a colon, has an upper-case letter, or is
-    localhost; else the image is of Docker Hub."""
+    """Raises Malformed."""
     if len(text) > LONGEST:
         raise Malformed(f"image {text[:60]!r}…: longer than {LONGEST} characters")
     named, at, digest = text.partition("@")
     if at and not _DIGEST.fullmatch(digest):
         raise Malformed(f"image {text!r}: digest {digest!r} is not sha256: and 64 hexadecimal digits")
-    first, slash, rest = named.partition("/")
-    if not slash or not (any(char in first for char in ".:") or first == "localhost" or first != first.lower()):
-        first, rest = HUB, named
+    first, rest = split(named)
     if not _HOST.fullmatch(first):
         raise Malformed(f"image {text!r}: {first!r} is not the name of a registry, with or without a port")
     repository, colon, tag = rest.partition(":")
@@ -64,6 +61,15 @@ def parse(text: str) -> Reference:
     if registry == HUB and "/" not in repository:
         repository = f"library/{repository}"
     return Reference(registry, repository, tag or ("" if digest else "latest"), digest)
+
+
+def split(name: str) -> tuple[str, str]:
+    """The registry as it is written, and the rest. A first part is a registry if it has a dot or a colon, has an
+    upper-case letter, or is localhost; else the image is of Docker Hub."""
+    first, slash, rest = name.partition("/")
+    if slash and (any(char in first for char in ".:") or first == "localhost" or first != first.lower()):
+        return first, rest
+    return HUB, name
 
 
 def canonical(text: str) -> str:

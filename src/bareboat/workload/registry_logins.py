@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from bareboat.core import launches
+from bareboat.registry import references
 from bareboat.workload import pod as pods
 from bareboat.workload import sources
 
 # What the kubelet calls an event about pull secrets that it can't use.
 REASON = "FailedToRetrieveImagePullSecret"
-HUB = "docker.io"
+HUB = references.HUB
 _HUB_KEY = "index.docker.io"
 _FORMATS = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
 
@@ -90,15 +91,11 @@ def find(pod: pods.Pod, image: str, found: sources.Sources) -> Logins:
 
 
 def split(image: str) -> tuple[str, str]:
-    """Registry and repository of an image reference, in full, without tag and digest.
+    """Registry and repository of an image reference, in full, without tag and digest; also of one that is malformed.
 
-    `nginx:1` is ("docker.io", "library/nginx"); a first part is a registry if it has a dot or a colon, has an upper
-    case letter, or is localhost.
+    `nginx:1` is ("docker.io", "library/nginx").
     """
-    name = image.partition("@")[0]
-    first, slash, rest = name.partition("/")
-    if not slash or not (any(char in first for char in ".:") or first == "localhost" or first != first.lower()):
-        first, rest = HUB, name
+    first, rest = references.split(image.partition("@")[0])
     repository = re.sub(r":[^/:]*$", "", rest)
     if first == _HUB_KEY:
         first = HUB
