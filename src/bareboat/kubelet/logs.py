@@ -205,13 +205,13 @@ def _time_ns(value: str | None) -> int | None:
 def timestamp(time_ns: int) -> str:
     """RFC 3339 with nine decimals and fixed width, UTC, as `--timestamps` shows it."""
     seconds, nanoseconds = divmod(time_ns, NS)
-    return f"{_second(seconds)}.{nanoseconds:09d}Z"
+    return f"{_second(seconds).decode()}.{nanoseconds:09d}Z"
 
 
 # Lines come in order, so that many share a second; writing a date out takes longer than all else about a line.
 @functools.lru_cache(maxsize=64)
-def _second(time_s: int) -> str:
-    return f"{datetime.fromtimestamp(time_s, UTC):%Y-%m-%dT%H:%M:%S}"
+def _second(time_s: int) -> bytes:
+    return f"{datetime.fromtimestamp(time_s, UTC):%Y-%m-%dT%H:%M:%S}".encode()
 
 
 class Renderer:
@@ -254,7 +254,8 @@ class Renderer:
             return b""
         chunk = b"%s\n" % line.text
         if options.timestamps:
-            chunk = b"%s %s" % (timestamp(line.time_ns).encode(), chunk)
+            seconds, nanoseconds = divmod(line.time_ns, NS)
+            chunk = b"%s.%09dZ %s" % (_second(seconds), nanoseconds, chunk)
         if self._left is not None:
             chunk = chunk[: self._left]
             self._left -= len(chunk)
