@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"sort"
 	"strconv"
 	"strings"
 	"syscall"
@@ -56,12 +55,14 @@ func refuse(err error, format string, arguments ...any) *refusal {
 }
 
 // reasonOf leaves out what os wraps around an errno: the caller names call and path in better words.
-func reasonOf(err error) string {
+func reasonOf(err error) string { return bare(err).Error() }
+
+func bare(err error) error {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
-		return errno.Error()
+		return errno
 	}
-	return err.Error()
+	return err
 }
 
 func enter() int {
@@ -167,9 +168,6 @@ func (e *entry) arrangeFiles() *refusal {
 	if e.Join != 0 {
 		return joinView(e.Join)
 	}
-	sort.SliceStable(e.Binds, func(i, j int) bool {
-		return strings.Count(e.Binds[i].Target, "/") < strings.Count(e.Binds[j].Target, "/")
-	})
 	for _, b := range e.Binds {
 		if err := bindMount(b); err != nil {
 			return refuse(err, "mounting %q", b.Target)

@@ -131,7 +131,7 @@ func (l *runLog) flush() {
 	}
 	if err != nil {
 		l.failed = true
-		l.broken(fmt.Errorf("writing %s: %s", l.path, reasonOf(err)))
+		l.broken(fmt.Errorf("writing %s: %w", l.path, bare(err)))
 	}
 	if cap(l.out) > 1<<18 {
 		l.out = nil

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sort"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -281,7 +283,11 @@ func (u *unit) entry() (*entry, error) {
 		Drop: dropped(c.DropCapabilities), Mark: u.mark, Bound: true, OwnStreams: true,
 		Hostname: u.pod.launch.Hostname,
 	}
-	for _, m := range c.Mounts {
+	mounts := append([]Mount{}, c.Mounts...)
+	sort.SliceStable(mounts, func(i, j int) bool { // outer ones first
+		return strings.Count(filepath.Clean(mounts[i].Path), "/") < strings.Count(filepath.Clean(mounts[j].Path), "/")
+	})
+	for _, m := range mounts {
 		source, err := u.pod.mountSource(u, m)
 		if err != nil {
 			return nil, err
