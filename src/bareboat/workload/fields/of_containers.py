@@ -230,7 +230,7 @@ PORTS: tuple[rows.Row, ...] = (
 RESOURCES: tuple[rows.Row, ...] = (
     rows.row("ResourceRequirements", "requests", rows.honoured(_MACHINE_LIMITS)),
     rows.row("ResourceRequirements", "limits", rows.honoured(f"GPUs; {_MACHINE_LIMITS}"),
-             rows.emulated("GPUs; memory and CPU of a container as far as the machine lets the runner set them")),
+             rows.emulated("GPUs; more memory than its limit ends a container as OOMKilled; CPU isn't limited")),
     rows.row("ResourceRequirements", "claims", rows.HONOURED, None, _CLAIMS),
     *rows.all_of("ResourceClaim", "name request", rows.rejected("see ResourceRequirements.claims")),
     *rows.all_of("ContainerResizePolicy", "resourceName restartPolicy", rows.left_out("see Container.resizePolicy")),

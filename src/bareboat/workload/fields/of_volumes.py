@@ -105,7 +105,7 @@ MOUNT: tuple[rows.Row, ...] = (
     rows.row("VolumeMount", "subPath", rows.left_out("see Volume"), rows.honoured("and then not brought up to date")),
     rows.row("VolumeMount", "subPathExpr", rows.left_out("see Volume"), rows.honoured("as `subPath`")),
     rows.row("VolumeMount", "readOnly", rows.left_out("see Volume"),
-             rows.emulated("where the machine lets the runner mount; else by permissions")),
+             rows.emulated("where the machine lets the runner mount; else not enforced")),
     rows.row("VolumeMount", "mountPropagation", rows.HONOURED, None, _PROPAGATION),
     rows.row("VolumeMount", "recursiveReadOnly", rows.HONOURED, None, _RECURSIVE),
     *rows.all_of("VolumeDevice", "devicePath name", rows.rejected("see Container.volumeDevices")),
@@ -140,7 +140,8 @@ SOURCES: tuple[rows.Row, ...] = (
     ),
     rows.row("EmptyDirVolumeSource", "medium", rows.left_out("see Volume.emptyDir"),
              rows.emulated("Memory: in a file system of the machine's memory where it has one"), _MEDIUM),
-    rows.row("EmptyDirVolumeSource", "sizeLimit", rows.left_out("see Volume.emptyDir"), rows.HONOURED),
+    rows.row("EmptyDirVolumeSource", "sizeLimit", rows.left_out("see Volume.emptyDir"),
+             rows.emulated("of a volume in memory; on disk the machine's own size is the limit")),
 )  # fmt: skip
 
 REJECTED: tuple[rows.Row, ...] = tuple(
