@@ -139,7 +139,8 @@ class Connection(Protocol):
 
 @dataclass(frozen=True)
 class Usage:
-    """One container's figures: `cpu_ns` used since its start (only ever grows), bytes, `at_s` in Unix seconds."""
+    """One container's figures: `cpu_ns` used since its start (only ever grows), bytes, `at_s` in Unix seconds.
+    `cpu_nano_cores` is the rate over the last while, where somebody keeps two figures to know it."""
 
     container: str
     at_s: float
@@ -147,6 +148,7 @@ class Usage:
     memory_bytes: int
     working_set_bytes: int
     started_s: float | None = None
+    cpu_nano_cores: int | None = None
 
 
 class Containers(Protocol):

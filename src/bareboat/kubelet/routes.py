@@ -78,6 +78,7 @@ class Routes:
         self._clock = clock
         self._stopping = stopping
         self._streams = streams
+        self._meter = stats.Meter()
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         for path in ("/healthz", "/healthz/ping", "/healthz/log"):
@@ -141,7 +142,8 @@ class Routes:
         measured = self._handlers.stats_summary
         if measured is not None:
             return await measured()
-        return stats.of_pods(self._node_name, await self._handlers.running_pods())
+        running = await self._handlers.running_pods()
+        return self._meter.of_node(stats.of_pods(self._node_name, running, self._handlers.containers.usage))
 
     async def _summary(self, request: web.Request) -> web.StreamResponse:
         summary = await self._figures()

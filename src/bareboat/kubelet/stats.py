@@ -3,13 +3,15 @@
 A figure that nobody measured is left out; nothing is invented. Times are Unix seconds inside, RFC 3339 on the wire.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import prometheus_client
+
+from bareboat.kubelet import containers
 
 PLAIN_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -22,6 +24,11 @@ def _when(time_s: float) -> datetime:
     return datetime.fromtimestamp(int(time_s), UTC)
 
 
+def _exactly(time_s: float) -> datetime:
+    """Rates are made of two figures and the time between them: whole seconds would be too coarse."""
+    return datetime.fromtimestamp(time_s, UTC)
+
+
 class Cpu(_Part, frozen=True):
     """`usage_core_nano_seconds` only ever grows while a container lives."""
 
@@ -31,7 +38,7 @@ class Cpu(_Part, frozen=True):
 
     @classmethod
     def at(cls, time_s: float, *, nano_cores: int | None = None, core_nano_seconds: int | None = None) -> "Cpu":
-        return cls(time=_when(time_s), usage_nano_cores=nano_cores, usage_core_nano_seconds=core_nano_seconds)
+        return cls(time=_exactly(time_s), usage_nano_cores=nano_cores, usage_core_nano_seconds=core_nano_seconds)
 
 
 class Memory(_Part, frozen=True):
@@ -45,7 +52,7 @@ class Memory(_Part, frozen=True):
 
     @classmethod
     def at(cls, time_s: float, *, working_set_bytes: int, usage_bytes: int | None = None) -> "Memory":
-        return cls(time=_when(time_s), working_set_bytes=working_set_bytes, usage_bytes=usage_bytes)
+        return cls(time=_exactly(time_s), working_set_bytes=working_set_bytes, usage_bytes=usage_bytes)
 
 
 class Accelerator(_Part, frozen=True):
@@ -111,34 +118,120 @@ class _ContainerStatus(_Part, frozen=True):
 class _PodStatus(_Part, frozen=True):
     start_time: datetime | None = None
     container_statuses: list[_ContainerStatus] | None = None
+    init_container_statuses: list[_ContainerStatus] | None = None
 
 
 class _PodObject(msgspec.Struct, frozen=True):
-    """The few fields of a Pod that a summary without measurements has."""
+    """The few fields of a Pod that a summary needs."""
 
     metadata: PodReference
     status: _PodStatus = _PodStatus()
 
 
-def of_pods(node_name: str, pods: Sequence[Any]) -> Summary:
-    """What can be said of a node where nothing is measured: which containers run, and since when.
+Usages = Callable[[containers.PodRef], Sequence[containers.Usage]]
+
+
+class Meter:
+    """The node's CPU time: what all its containers have ever used. A sum over those that are there would go back when
+    a pod ends, and a counter that goes back is read as a restart of the node."""
+
+    def __init__(self) -> None:
+        self._total_ns = 0
+        self._seen_ns: dict[tuple[str, str], int] = {}
+
+    def of_node(self, summary: Summary) -> Summary:
+        """`summary` with the node's CPU time in it."""
+        present = {pod.pod_ref.uid for pod in summary.pods}
+        seen_ns = {key: used_ns for key, used_ns in self._seen_ns.items() if key[0] in present}
+        for pod, container in _containers(summary):
+            if container.cpu is None or container.cpu.usage_core_nano_seconds is None:
+                continue
+            key = (pod.pod_ref.uid, container.name)
+            now_ns = seen_ns[key] = container.cpu.usage_core_nano_seconds
+            before_ns = self._seen_ns.get(key, 0)
+            # Less than before: the container was started anew.
+            self._total_ns += now_ns - before_ns if now_ns >= before_ns else now_ns
+        self._seen_ns = seen_ns
+        cpu = summary.node.cpu
+        if cpu is None:
+            return summary
+        cpu = msgspec.structs.replace(cpu, usage_core_nano_seconds=self._total_ns)
+        return Summary(msgspec.structs.replace(summary.node, cpu=cpu), summary.pods)
+
+
+def of_pods(node_name: str, pods: Sequence[Any], usage: Usages | None = None) -> Summary:
+    """Which containers run, since when, and what `usage` says of each; the node's figures are the sums over its pods.
 
     `pods` are Pod objects in any shape that msgspec encodes; takes about 10 µs for each.
     """
     listed = msgspec.json.decode(msgspec.json.encode(pods), type=list[_PodObject])
-    summaries = [
-        Pod(
-            pod_ref=pod.metadata,
-            start_time=pod.status.start_time,
-            containers=[
-                Container(name=status.name, start_time=status.state.running.started_at)
-                for status in pod.status.container_statuses or ()
-                if status.state.running is not None
-            ],
-        )
-        for pod in listed
+    summaries = [_of_pod(pod, () if usage is None else usage(_reference(pod.metadata))) for pod in listed]
+    known = [pod for pod in summaries if pod.containers]
+    return Summary(
+        Node(
+            node_name=node_name,
+            cpu=_total_cpu([pod.cpu for pod in known]),
+            memory=_total_memory([pod.memory for pod in known]),
+        ),
+        known,
+    )
+
+
+def _reference(pod: PodReference) -> containers.PodRef:
+    return containers.PodRef(pod.namespace, pod.name, pod.uid or None)
+
+
+def _of_pod(pod: _PodObject, usage: Sequence[containers.Usage]) -> Pod:
+    by_name = {each.container: each for each in usage}
+    # Sidecars are init containers that go on running.
+    statuses = [*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())]
+    figures = [
+        _of_container(status.name, status.state.running, by_name.get(status.name))
+        for status in statuses
+        if status.state.running is not None
     ]
-    return Summary(Node(node_name=node_name), [pod for pod in summaries if pod.containers])
+    return Pod(
+        pod_ref=pod.metadata,
+        start_time=pod.status.start_time,
+        containers=figures,
+        cpu=_total_cpu([each.cpu for each in figures]),
+        memory=_total_memory([each.memory for each in figures]),
+    )
+
+
+def _of_container(name: str, running: _Running, usage: containers.Usage | None) -> Container:
+    if usage is None:
+        return Container(name=name, start_time=running.started_at)
+    return Container(
+        name=name,
+        start_time=running.started_at if usage.started_s is None else _when(usage.started_s),
+        cpu=Cpu.at(usage.at_s, core_nano_seconds=usage.cpu_ns, nano_cores=usage.cpu_nano_cores),
+        memory=Memory.at(usage.at_s, working_set_bytes=usage.working_set_bytes, usage_bytes=usage.memory_bytes),
+    )
+
+
+def _total_cpu(parts: Sequence[Cpu | None]) -> Cpu | None:
+    """Of what is known; its time is the newest of them."""
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    cores = [part.usage_nano_cores for part in known if part.usage_nano_cores is not None]
+    return Cpu(
+        time=max(part.time for part in known),
+        usage_nano_cores=sum(cores) if len(cores) == len(known) else None,
+        usage_core_nano_seconds=sum(part.usage_core_nano_seconds or 0 for part in known),
+    )
+
+
+def _total_memory(parts: Sequence[Memory | None]) -> Memory | None:
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    return Memory(
+        time=max(part.time for part in known),
+        usage_bytes=sum(part.usage_bytes or 0 for part in known),
+        working_set_bytes=sum(part.working_set_bytes or 0 for part in known),
+    )
 
 
 def cpu_and_memory_only(summary: Summary) -> Summary:

@@ -5,7 +5,7 @@ import json
 import msgspec
 from prometheus_client import parser
 
-from bareboat.kubelet import stats
+from bareboat.kubelet import containers, stats
 
 NOW_S = 1_790_000_000.0
 POD = stats.PodReference(name="p", namespace="default", uid="u-1")
@@ -104,3 +104,56 @@ def test_a_node_that_measures_nothing_lists_what_runs_and_since_when() -> None:
         ("resource_scrape_error", ()): (0, None),
         ("scrape_error", ()): (0, None),
     }
+
+
+def running(*names: str, sidecar: str = "") -> dict[str, object]:
+    state = {"running": {"startedAt": "2026-09-21T14:13:20Z"}}
+    return {
+        "metadata": {"name": "p", "namespace": "default", "uid": "u-1"},
+        "status": {
+            "containerStatuses": [{"name": name, "state": state} for name in names],
+            "initContainerStatuses": [{"name": sidecar, "state": state}] if sidecar else None,
+        },
+    }
+
+
+def usage(container: str, cpu_ns: int, **more: int) -> containers.Usage:
+    return containers.Usage(container, NOW_S + 0.25, cpu_ns, memory_bytes=8192, working_set_bytes=4096, **more)
+
+
+def test_figures_of_each_container_come_from_the_machine_and_add_up() -> None:
+    asked = []
+
+    def used(pod: containers.PodRef) -> list[containers.Usage]:
+        asked.append(pod)
+        return [usage("main", 1_500_000_000, cpu_nano_cores=250_000_000), usage("helper", 500_000_000)]
+
+    summary = stats.of_pods("virt-1", [running("main", "unmeasured", sidecar="helper")], used)
+    assert asked == [containers.PodRef("default", "p", "u-1")]
+    found = samples(stats.resource_text(summary))
+    pod = (("namespace", "default"), ("pod", "p"))
+    main, helper = ((("container", name), *pod) for name in ("main", "helper"))
+    assert found["container_cpu_usage_seconds_total", main] == (1.5, NOW_S + 0.25)
+    assert found["container_memory_working_set_bytes", helper] == (4096, NOW_S + 0.25)
+    assert found["pod_cpu_usage_seconds_total", pod] == (2.0, NOW_S + 0.25)
+    assert found["node_memory_working_set_bytes", ()] == (8192, NOW_S + 0.25)
+    assert ("container_cpu_usage_seconds_total", (("container", "unmeasured"), *pod)) not in found
+    assert found["container_start_time_seconds", (("container", "unmeasured"), *pod)] == (NOW_S, NOW_S)
+    answer = json.loads(msgspec.json.encode(summary))
+    by_name = {container["name"]: container for container in answer["pods"][0]["containers"]}
+    assert by_name["main"]["cpu"]["usageNanoCores"] == 250_000_000
+    assert by_name["main"]["memory"]["usageBytes"] == 8192
+
+
+def test_the_nodes_cpu_time_never_goes_back() -> None:
+    meter = stats.Meter()
+
+    def total(*pods: dict[str, object], cpu_ns: int) -> int | None:
+        summary = meter.of_node(stats.of_pods("virt-1", pods, lambda _: [usage("main", cpu_ns)]))
+        return None if summary.node.cpu is None else summary.node.cpu.usage_core_nano_seconds
+
+    assert total(running("main"), cpu_ns=5) == 5
+    assert total(running("main"), cpu_ns=7) == 7
+    assert total(running("main"), cpu_ns=1) == 8
+    assert total(cpu_ns=0) is None
+    assert total(running("main"), cpu_ns=3) == 11
