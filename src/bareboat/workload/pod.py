@@ -227,6 +227,7 @@ class PodStatus(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     start_time: str | None = None
     container_statuses: list[ContainerStatus] = []
     init_container_statuses: list[ContainerStatus] = []
+    ephemeral_container_statuses: list[ContainerStatus] = []
     observed_generation: int = 0
 
 

@@ -114,6 +114,7 @@ def build(pod: pods.Pod, known: Known, host_ip: str, now_s: float) -> pods.PodSt
         start_time=pod.status.start_time or status.stamp(known.acknowledged_s),
         container_statuses=parts.containers,
         init_container_statuses=parts.init,
+        ephemeral_container_statuses=status.ephemeral(pod),
         observed_generation=pod.metadata.generation,
     )
 

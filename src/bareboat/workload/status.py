@@ -17,6 +17,9 @@ Told = tuple[bool, str, str]
 SUCCEEDED, FAILED, RUNNING, PENDING = "Succeeded", "Failed", "Running", "Pending"
 TERMINAL = frozenset({SUCCEEDED, FAILED})
 MESSAGE_BYTES = 1024
+# As a runtime has it for a container that could not be started.
+NEVER_RAN = 128
+NO_EPHEMERAL = "no container can be added to a rented machine; kubectl exec opens a shell in one of those that it has"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,23 @@ def build(pod: pods.Pod, view: View, host_ip: str, now_s: float) -> pods.PodStat
         host_ips=[pods.HostIP(host_ip)] if host_ip else [],
         start_time=pod.status.start_time or stamp(view.acknowledged_s),
         container_statuses=[_container(container, view, is_ready) for container in _by_name(pod)],
+        ephemeral_container_statuses=ephemeral(pod),
         observed_generation=pod.metadata.generation,
     )
+
+
+def ephemeral(pod: pods.Pod) -> list[pods.ContainerStatus]:
+    """Of containers that somebody adds to a running pod: ended before they began, so that `kubectl debug` says why
+    and does not wait for ever."""
+    return [
+        pods.ContainerStatus(
+            name=str(container.get("name", "")),
+            image=str(container.get("image", "")),
+            started=False,
+            state=pods.ContainerState(terminated=pods.Terminated(NEVER_RAN, "ContainerCannotRun", NO_EPHEMERAL)),
+        )
+        for container in pod.spec.ephemeral_containers
+    ]
 
 
 def clip(text: str) -> str:
@@ -128,6 +146,7 @@ def same(left: pods.PodStatus, right: pods.PodStatus) -> bool:
             "start_time",
             "container_statuses",
             "init_container_statuses",
+            "ephemeral_container_statuses",
             "observed_generation",
         )
     )

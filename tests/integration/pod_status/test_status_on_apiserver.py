@@ -97,6 +97,12 @@ def test_whole_life_of_a_pod_is_taken_and_read_back_the_same(kubectl: conftest.K
         kinds = {each.type: each for each in after.status.conditions}
         assert kinds["example.com/lb"].last_transition_time == FOREIGN["lastTransitionTime"]
         assert kinds["Ready"].status == ("True" if state is not None and state.number == 2 else "False")
+        if state is not None and state.number == 2:
+            debug = ("debug", "p", "-n", namespace, "--image=busybox", "--container=looker", "--", "sh")
+            kubectl(*debug)
+    (looker,) = read().status.ephemeral_container_statuses
+    assert looker.state.terminated is not None
+    assert "kubectl exec" in looker.state.terminated.message
     last = read().status.container_statuses[1].last_state.terminated
     assert last is not None
     assert (last.exit_code, last.signal, last.reason, last.message) == (137, 9, "OOMKilled", "too much")
