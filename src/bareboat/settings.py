@@ -94,7 +94,7 @@ class Node(flags.Flags):
     )
 
     access: Literal["ssh", "plain"] = pydantic.Field(
-        "plain", description="How pods run that ask for neither way: ssh has every verb, plain is the cloud's own."
+        "ssh", description="How pods run that ask for neither way: ssh has every verb, plain is the cloud's own."
     )
     ssh_secret: str = pydantic.Field(
         "bareboat-ssh",
@@ -265,10 +265,13 @@ class Proxy(pydantic_settings.BaseSettings):
         alias="VAST_API_KEY", min_length=1, description="The account's key, from the page Keys of Vast's console."
     )
     template_name: str = pydantic.Field(
-        alias="VAST_TEMPLATE_NAME", min_length=1, description="Exact name of a template of the account."
+        # The documentation's text names it without the prefix of its table.
+        validation_alias=pydantic.AliasChoices("VAST_TEMPLATE_NAME", "TEMPLATE_NAME"),
+        min_length=1,
+        description="Exact name of a template of the account.",
     )
     template_image: str = pydantic.Field(
-        alias="VAST_TEMPLATE_IMAGE",
+        validation_alias=pydantic.AliasChoices("VAST_TEMPLATE_IMAGE", "TEMPLATE_IMAGE"),
         pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/:@]*$",
         max_length=1024,
         description="The image that the instance runs.",

@@ -138,7 +138,8 @@ class Endings:
     def finish(self, pod: pods.Pod, record: records.Record, end: records.End) -> None:
         """The pod is over; told when nothing runs any more."""
         record.end = end
-        self._use.recorder.normal(telling.about(pod), end.reason or "Finished", end.message)
+        message = end.message or f"The pod is over: {_told(end.terminated)}"
+        self._use.recorder.normal(telling.about(pod), end.reason or "Finished", message)
 
     def replace(self, pod: pods.Pod, record: records.Record) -> None:
         """Another image: the running container ends, a new one is rented for at once."""
@@ -168,3 +169,8 @@ class Endings:
                 self.finish(pod, record, action.end)
             case decide.Replace():
                 self.replace(pod, record)
+
+
+def _told(terminated: pods.Terminated) -> str:
+    why = f" ({terminated.reason})" if terminated.reason not in ("", "Completed", "Error") else ""
+    return f"its containers have ended, exit code {terminated.exit_code}{why}"

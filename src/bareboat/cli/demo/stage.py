@@ -198,6 +198,14 @@ class Stage:
             # Reading to the end lets asyncio close the pipe; the keeper is gone at once.
             await asyncio.shield(process.communicate())
 
+    async def server_of(self, url: str) -> str:
+        """What a page calls the program that serves it; empty when nobody answers."""
+        try:
+            async with self._http.get(url) as response:
+                return response.headers.get("Server", "a server without a name") if response.status == 200 else ""
+        except (aiohttp.ClientError, TimeoutError):
+            return ""
+
     async def end(self, component: processes.Component) -> int:
         """Ends a part as its user would, and returns its exit code."""
         self._ending.append(component)
@@ -251,6 +259,7 @@ class Stage:
             "KUBECACHEDIR": str(self.folder / "kubectl"),
             "VAST_URL": self.cloud["url"],
             "VAST_API_KEY": self.cloud["api_key"],
+            "BAREBOAT_REGISTRY_MIRRORS": f"*={self.cloud['registry_url']}",
         }
 
     async def _node_is_ready(self) -> bool:

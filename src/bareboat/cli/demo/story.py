@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import importlib.resources
+import re
 import shlex
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -99,11 +100,45 @@ class Story:
             ran = [pod for pod in found if pod.status.phase != statuses.PENDING]
             if ran:
                 await self._command("kubectl", "get", "pods", *self._namespace)
+                if self._plan.manifest is None:
+                    await self._reach_in(ran[0].metadata.name)
                 self._teller.act("What it says")
                 await self._logs(ran)
                 events.show()
         await self._command("kubectl", "get", "pods", *self._namespace)
         self._judge(await self._on.pods())
+
+    async def _reach_in(self, pod: str) -> None:
+        """Every verb that needs the machine itself; the last one gives the pod what it waits for."""
+        self._teller.act("A rented machine, and kubectl can't tell")
+        ok = await self._command("kubectl", "exec", pod, "--", "nvidia-smi", "-L") == 0
+        ok &= await self._forward(pod)
+        enough = self._on.folder / "enough.txt"
+        enough.write_text("that will do\n")
+        ok &= await self._command("kubectl", "cp", str(enough), f"{pod}:enough.txt") == 0
+        if not ok:
+            self._bad(f"{pod} could not be reached into")
+
+    async def _forward(self, pod: str) -> bool:
+        """A port of the pod, on this machine; one page of it."""
+        words = ("kubectl", "port-forward", f"pod/{pod}", ":8000")
+        self._teller.command(f"{_typed(words)} &")
+        async with self._on.running(words) as forward:
+            assert forward.stdout is not None
+            try:
+                async with asyncio.timeout(COMMAND_LIMIT_S):
+                    said = (await forward.stdout.readline()).decode().strip()
+            except TimeoutError:
+                said = ""
+            self._teller.output(said)
+            found = re.search(r"127\.0\.0\.1:(\d+)", said)
+            if found is None:
+                return False
+            url = f"http://127.0.0.1:{found[1]}/"
+            server = await self._on.server_of(url)
+            if server:
+                self._teller.say(f"{url} is answered by {server}, on the rented machine.")
+            return bool(server)
 
     async def _delete(self) -> None:
         self._teller.act("Gone, machine and all")
@@ -219,8 +254,14 @@ class Story:
 
     async def _command(self, *words: str, limit_s: float = COMMAND_LIMIT_S) -> int | None:
         """Shown as it would be typed, run, its output shown as it comes."""
-        self._teller.command(_typed([self._file_told if word == str(self._file) else word for word in words]))
+        self._teller.command(_typed([self._told_as(word) for word in words]))
         return await self._on.run(words, self._teller.output, limit_s=limit_s)
+
+    def _told_as(self, word: str) -> str:
+        """Files of the demo's own folder by their name."""
+        if word == str(self._file):
+            return self._file_told
+        return Path(word).name if word.startswith(f"{self._on.folder}/") else word
 
 
 def cut(line: str) -> str:
