@@ -227,7 +227,9 @@ async def measure(folder: Path, seconds: float, rate_per_s: float) -> Figures:
         start_s = time.monotonic() - started_s
         traffic = Traffic(proxy.url, rate_per_s)
         async with traffic.flowing():
+            began_s = time.monotonic()
             await _story(cloud, proxy, traffic, template, seconds / 8)
+            await asyncio.sleep(max(0.0, seconds - (time.monotonic() - began_s)))
             traffic.figures.proxy_mib, traffic.figures.nginx_mib = _memory(proxy)
         traffic.figures.start_s = start_s
         return traffic.figures

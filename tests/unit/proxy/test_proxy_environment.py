@@ -34,7 +34,14 @@ DOCUMENTED = {
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*DOCUMENTED, "BLACKLIST_REDIS", "BAREBOAT_ENV_FILE", "BAREBOAT_CLUSTER_ID"):
+    for name in (
+        *DOCUMENTED,
+        "TEMPLATE_NAME",
+        "TEMPLATE_IMAGE",
+        "BLACKLIST_REDIS",
+        "BAREBOAT_ENV_FILE",
+        "BAREBOAT_CLUSTER_ID",
+    ):
         monkeypatch.delenv(name, raising=False)
     for name, value in REQUIRED.items():
         monkeypatch.setenv(name, value)
@@ -104,6 +111,15 @@ def test_every_other_variable_arrives(
     before = found()
     monkeypatch.setenv(name, value)
     assert found() == arrives != before
+
+
+def test_the_names_of_the_documents_text_are_read_too_below_those_of_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPLATE_NAME", "other")
+    monkeypatch.setenv("TEMPLATE_IMAGE", "other/web:2")
+    assert (plan().about.template_name, plan().about.image) == ("my template", "me/web:1")
+    monkeypatch.delenv("VAST_TEMPLATE_NAME")
+    monkeypatch.delenv("VAST_TEMPLATE_IMAGE")
+    assert (plan().about.template_name, plan().about.image) == ("other", "other/web:2")
 
 
 def test_the_query_may_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
