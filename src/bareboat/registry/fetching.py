@@ -53,6 +53,14 @@ class Place:
         return url.update_query(ns=self.namespace) if self.namespace else url
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    body: bytes
+    challenges: tuple[challenges.Challenge, ...]
+    digest: str
+
+
 @dataclass(slots=True)
 class _Tokens:
     """Authorization headers that were good lately."""
@@ -104,30 +112,39 @@ class Fetcher:
     async def get(self, place: Place, kind: str, name: str, accept: str, login: Login) -> bytes:
         """The document as bytes. Two or three requests the first time, one as long as a token lasts. Raises
         `errors.RegistryError`."""
+        return (await self._request("GET", place, place.url(kind, name), accept, login)).body
+
+    async def digest(self, place: Place, name: str, accept: str, login: Login) -> str:
+        """What a tag stands for now, empty if the registry doesn't tell. Not counted as a pull by Docker Hub, which
+        bounds the documents that one gets."""
+        return (await self._request("HEAD", place, place.url("manifests", name), accept, login)).digest
+
+    async def _request(self, method: str, place: Place, url: yarl.URL, accept: str, login: Login) -> _Answer:
         header = self._tokens.get(place, login, self._clock.monotonic_s())
-        status, body, asked = await self._ask(place, place.url(kind, name), accept, header, MOST_BYTES)
-        if status == 401:
+        answer = await self._ask(method, place, url, accept, header, MOST_BYTES)
+        if answer.status == 401:
             self._tokens.drop(place, login)
-            header = await self._authorize(place, asked, login)
-            status, body, _ = await self._ask(place, place.url(kind, name), accept, header, MOST_BYTES)
-        if status == 200:
-            return body
-        raise _refusal(place, status, login)
+            header = await self._authorize(place, answer.challenges, login)
+            answer = await self._ask(method, place, url, accept, header, MOST_BYTES)
+        if answer.status == 200:
+            return answer
+        raise _refusal(place, answer.status, login)
 
     async def _ask(
-        self, place: Place, url: yarl.URL, accept: str, authorization: str | None, limit: int
-    ) -> tuple[int, bytes, tuple[challenges.Challenge, ...]]:
+        self, method: str, place: Place, url: yarl.URL, accept: str, authorization: str | None, limit: int
+    ) -> _Answer:
         headers = {"Accept": accept} | ({"Authorization": authorization} if authorization else {})
         image, host = str(place.reference), url.host
         try:
-            async with self._session.get(
-                url, headers=headers, timeout=self._timeout, max_redirects=MOST_REDIRECTS
+            async with self._session.request(
+                method, url, headers=headers, timeout=self._timeout, allow_redirects=True, max_redirects=MOST_REDIRECTS
             ) as answer:
                 if answer.status == 429:
                     why = f"registry {host} has had too many requests; pull secrets may raise its limit"
                     raise errors.Throttled(image, why, _retry_after(answer))
                 body = await _read(answer, limit) if answer.status == 200 else b""
-                return answer.status, body, challenges.read(answer.headers.getall("WWW-Authenticate", ()))
+                asked = challenges.read(answer.headers.getall("WWW-Authenticate", ()))
+                return _Answer(answer.status, body, asked, answer.headers.get("Docker-Content-Digest", ""))
         except TimeoutError:
             why = f"registry {host} did not answer within {self._timeout.total:g} s"
             raise errors.RegistryDown(image, why) from None
@@ -165,13 +182,14 @@ class Fetcher:
         if service := challenge.parameters.get("service"):
             query["service"] = service
         basic = _basic(login) if login is not None else None
-        status, body, _ = await self._ask(place, realm.update_query(query), "application/json", basic, TOKEN_BYTES)
-        if status in (400, 401, 403):
+        url = realm.update_query(query)
+        answer = await self._ask("GET", place, url, "application/json", basic, TOKEN_BYTES)
+        if answer.status in (400, 401, 403):
             raise _refusal(place, 401, login)
-        if status != 200:
-            raise errors.RegistryDown(image, f"token server {realm.host} answered {status}")
+        if answer.status != 200:
+            raise errors.RegistryDown(image, f"token server {realm.host} answered {answer.status}")
         try:
-            found = msgspec.json.decode(body, type=_Token)
+            found = msgspec.json.decode(answer.body, type=_Token)
         except (msgspec.DecodeError, UnicodeDecodeError):
             found = _Token()
         token = found.token or found.access_token

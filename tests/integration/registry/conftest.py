@@ -26,6 +26,7 @@ class Door:
     )
     asked: list[str] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
+    methods: list[str] = field(default_factory=list)
     url: str = ""
 
     def fail(self, part: str, *several: Fault) -> None:
@@ -39,6 +40,7 @@ class Door:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         self.asked.append(request.path_qs)
+        self.methods.append(request.method)
         self.logins.append(request.headers.get("Authorization", ""))
         for part, waiting in self.faults.items():
             if part in request.path and waiting and (answer := await waiting.popleft()(request)) is not None:

@@ -104,6 +104,45 @@ async def test_tag_is_believed_for_a_minute_and_a_digest_for_good(
     assert len(door.asked) > asked
 
 
+async def test_tag_that_has_not_moved_is_not_pulled_again(
+    door: stage.Door, registries: client.Registries, clock: clocks.ManualClock
+) -> None:
+    """Docker Hub counts documents that one gets, and bounds them; asking what a tag stands for is free."""
+    first = await registries.image("nginx")
+    got = door.count("/manifests/")
+    for _ in range(3):
+        await clock.advance(client.TAG_S)
+        assert await registries.image("nginx") is first
+    assert door.count("/manifests/") == got + 3
+    assert door.methods.count("HEAD") == 3
+
+
+@pytest.mark.parametrize("fault", [stage.status(429), stage.status(503)])
+async def test_what_was_known_holds_for_an_hour_while_the_registry_is_of_no_use(
+    door: stage.Door, registries: client.Registries, clock: clocks.ManualClock, fault: stage.Fault
+) -> None:
+    known = await registries.image("nginx")
+    await clock.advance(client.TAG_S)
+    door.fail("/v2/", *[fault] * 20)
+    assert await registries.image("nginx") is known
+    asked = len(door.asked)
+    assert await registries.image("nginx") is known
+    assert len(door.asked) == asked, "and it is left in peace for a while"
+    await clock.advance(client.STALE_S)
+    with pytest.raises((errors.Throttled, errors.RegistryDown)):
+        await registries.image("nginx")
+
+
+async def test_image_that_is_taken_away_is_gone_however_well_it_was_known(
+    door: stage.Door, registries: client.Registries, clock: clocks.ManualClock
+) -> None:
+    await registries.image("nginx")
+    await clock.advance(client.TAG_S)
+    door.fail("/manifests/", stage.status(404))
+    with pytest.raises(errors.ImageNotFound):
+        await registries.image("nginx")
+
+
 async def test_token_is_used_again_while_it_lasts(
     door: stage.Door, registries: client.Registries, clock: clocks.ManualClock
 ) -> None:
