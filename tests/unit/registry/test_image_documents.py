@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bareboat.registry import challenges, configs, manifests
@@ -46,6 +46,7 @@ def test_config_that_says_nothing_is_empty(nulls: dict[str, Any]) -> None:
     assert configs.decode(json.dumps(nulls).encode()) == configs.Config()
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=200)
     | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps).map(str.encode)
@@ -108,6 +109,7 @@ def test_challenges_are_read(header: str, expected: list[tuple[str, dict[str, st
     assert [(each.scheme, each.parameters) for each in challenges.read([header])] == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet='Bearic realm="\\,=/:', max_size=120), max_size=3))
 def test_no_header_is_too_odd_to_read(headers: list[str]) -> None:
     for each in challenges.read(headers):

@@ -1,7 +1,7 @@
 """Names of images are read as Docker reads them."""
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bareboat.registry import references
@@ -60,6 +60,7 @@ def test_what_is_no_name_says_which_part(text: str, word: str) -> None:
 parts = st.from_regex(r"[a-z0-9]+([._-][a-z0-9]+)*", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["", "ghcr.io/", "localhost:5000/", "docker.io/"]),
     st.lists(parts, min_size=1, max_size=3),
@@ -72,6 +73,7 @@ def test_a_parsed_name_reads_the_same_again(registry: str, path: list[str], tail
     assert found.wanted == (DIGEST if "@" in tail else (found.tag or "latest"))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_any_text_is_a_name_or_refused_in_words(text: str) -> None:
     try:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bareboat.access import documents
@@ -307,6 +307,7 @@ raws = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(raws, min_size=1, max_size=3),
     st.lists(raws, max_size=2),

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.fakes import pods as fake_pods
 
@@ -333,6 +333,7 @@ def written(pod: pods.Pod, known: ssh_status.Known, now_s: float) -> pods.Pod:
     return msgspec.structs.replace(pod, status=msgspec.convert(merged, pods.PodStatus))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(knowns, min_size=1, max_size=5), st.sampled_from(["Always", "OnFailure", "Never"]))
 def test_laws_hold_whatever_is_told_in_whatever_order(told: list[ssh_status.Known], policy: str) -> None:
     foreign = {"type": "example.com/lb", "status": "True", "reason": "Theirs"}
@@ -372,6 +373,7 @@ def test_laws_hold_whatever_is_told_in_whatever_order(told: list[ssh_status.Know
         assert after.start_time == status.stamp(NOW_S - 50)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(knowns, min_size=1, max_size=3))
 def test_what_was_written_is_the_same_as_what_is_wanted(told: list[ssh_status.Known]) -> None:
     """Else the node would write for ever."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bareboat.workload import access, annotations, support
@@ -187,6 +187,7 @@ def test_annotation_that_makes_no_sense_says_what_is_allowed() -> None:
         access.choose(a_pod(asks="telnet"))
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([pod for pod, *_ in [*REFUSED, *TOLD]] + TAKEN),
     st.sampled_from(list(support.Access)),

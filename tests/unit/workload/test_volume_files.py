@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bareboat.workload import pod as pods
@@ -162,6 +162,7 @@ def test_references_of_all_volumes_are_wanted_once() -> None:
 names = st.text(alphabet="ab./\0", max_size=6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(names, st.none() | st.integers(0, 0o777)), max_size=5), st.integers(0, 0o777), st.booleans())
 def test_no_file_leaves_its_volume_whatever_a_pod_says(
     paths: list[tuple[str, int | None]], default_mode: int, group: bool
@@ -179,6 +180,7 @@ def test_no_file_leaves_its_volume_whatever_a_pod_says(
     assert (made.blocking is None) is all(volume_files.is_inside(path) for path, _ in paths)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=3),
