@@ -21,6 +21,7 @@ MANAGED_BY = {"app.kubernetes.io/managed-by": "bareboat-provision"}
 CLIENT = annotations.OURS + "client"
 """Label with the client's name; the Service selects by it, lists go by its presence."""
 TAINT = "virtual-kubelet.io/provider"
+PLAIN = "plain"
 NODE_LABEL = annotations.OURS + "node"
 
 Manifest = dict[str, Any]
@@ -109,10 +110,11 @@ def _mount(spec: Manifest, container: Manifest, name: str) -> None:
 
 
 def _rent(metadata: Manifest, spec: Manifest, container: Manifest, asked: order.Order) -> None:
-    """Onto the virtual node. It can't put files into a rented container, so the key comes as a variable there, under
-    the two names that images for rented machines look for."""
+    """Onto the virtual node, and plainly: clients are to reach the image's own ssh server, with their own key, not the
+    installation's. No files get into a container that way, so the key comes as a variable, under the two names that
+    images for rented machines look for."""
     assert asked.gpu is not None
-    metadata["annotations"] = asked.gpu.annotations()
+    metadata["annotations"] = {**asked.gpu.annotations(), annotations.OURS + annotations.ACCESS: PLAIN}
     spec["nodeSelector"] = {NODE_LABEL: "true"}
     spec["tolerations"] = [{"key": TAINT, "operator": "Exists"}]
     container["resources"] = {"limits": {needs.GPU_RESOURCE: str(asked.gpu.count)}}

@@ -8,7 +8,7 @@ from tests.unit.provision import keys
 from bareboat.core import needs as core_needs
 from bareboat.node import node_object
 from bareboat.provision import manifests, order
-from bareboat.workload import needs, support
+from bareboat.workload import access, needs, support
 from bareboat.workload import pod as pods
 
 KEY = keys.a_key()
@@ -99,6 +99,10 @@ def test_gpu_pod_goes_to_the_virtual_node_and_may_stay_there() -> None:
     assert pod["nodeSelector"].items() <= node_object.labels(spec).items()
     (taint,) = node_object.taints(spec, node_object.Health(), [])
     assert {"key": taint["key"], "operator": "Exists"} in pod["tolerations"]
+
+
+def test_gpu_pod_runs_plainly_so_that_clients_reach_the_images_own_ssh_server() -> None:
+    assert access.asked(as_the_node_reads_it(manifests.pod(asked(gpu={})))) is access.Access.PLAIN
 
 
 def test_gpu_pod_gets_its_key_as_a_variable() -> None:
