@@ -19,6 +19,7 @@ const (
 	maxText   = 16 << 10
 	maxLog    = 10 << 20
 	keptFiles = 5
+	flushAt   = 64 << 10
 	logTime   = "2006-01-02T15:04:05.000000000Z07:00"
 )
 
@@ -95,6 +96,10 @@ func (s *stream) write(data []byte) {
 			s.rest = append(s.rest, data...)
 			data = nil
 		}
+		if len(l.out) >= flushAt { // many short lines grow to many times their size
+			l.flush()
+			l.out = l.out[:0]
+		}
 	}
 	l.flush()
 }
@@ -132,9 +137,6 @@ func (l *runLog) flush() {
 	if err != nil {
 		l.failed = true
 		l.broken(fmt.Errorf("writing %s: %w", l.path, bare(err)))
-	}
-	if cap(l.out) > 1<<18 {
-		l.out = nil
 	}
 }
 

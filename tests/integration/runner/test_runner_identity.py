@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.runner import boxes
@@ -10,7 +11,7 @@ from tests.integration.runner.boxes import a_container, a_launch, container, ter
 from bareboat.access.documents import HostAlias, Mount, Volume
 
 
-def printed(box: boxes.Box, script: str, **more: object) -> str:
+def printed(box: boxes.Box, script: str, **more: Any) -> str:
     box.run_to_end(a_launch(a_container(script=script, **more)))
     return box.log().strip()
 

@@ -5,6 +5,7 @@ import re
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.runner import boxes
@@ -22,7 +23,7 @@ def uploaded(box: boxes.Box, volume: str, **files: str) -> None:
         path.write_text(content)
 
 
-def mounted(box: boxes.Box, script: str, *mounts: Mount, **more: object) -> str:
+def mounted(box: boxes.Box, script: str, *mounts: Mount, **more: Any) -> str:
     """What `script` printed in a container with these mounts."""
     volumes = tuple(Volume(name) for name in sorted({each.volume for each in mounts}))
     state = box.run_to_end(a_launch(a_container(script=script, mounts=mounts, **more), volumes=volumes))
