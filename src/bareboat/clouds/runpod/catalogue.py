@@ -54,7 +54,7 @@ class Catalogue:
         kinds: dict[str, list[wire.GpuType]] = {}
         for cloud in self._clouds:
             # RunPod rates no hosts: where a rate is demanded, peers' machines can't pass.
-            if cloud == "SECURE" or (wanted.min_reliability is None and not wanted.verified_only):
+            if cloud == "SECURE" or (not wanted.min_reliability and not wanted.verified_only):
                 kinds[cloud] = await self._kinds(cloud, count, wanted.min_cuda)
         figures: Figures = {}
         if spot or wanted.cpu_cores or wanted.memory_gib:

@@ -58,7 +58,7 @@ class RunpodCloud:
         spot = launch.pricing is needs.Pricing.SPOT
         create.ports(launch)  # what can't be sent is refused before a login is made for it
         backend.buying(launch, mark, row, None)
-        registry = await self._logins.id_of(launch.registry_login, mark)
+        registry = launch.registry_auth_id or await self._logins.id_of(launch.registry_login, mark)
         if spot:
             call, read = self._catalogue.bidding(launch, mark, row, registry)
         else:

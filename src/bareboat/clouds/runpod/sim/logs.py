@@ -47,9 +47,9 @@ class Logs:
         after = _number(request.headers.get("Last-Event-ID", ""))
         events = await self._events(rental, sources)
         if after is None:
-            events = [each for each in events if not _older(each, request.query.get("since"))]
-            events = events[len(events) - min(tail, len(events)) :]
-            after = 0
+            wanted = [each for each in events if not _older(each, request.query.get("since"))]
+            wanted = wanted[len(wanted) - min(tail, len(wanted)) :]
+            after = wanted[0].number - 1 if wanted else len(events)
         strike = self._sim.estate.faults.strikes("stream_drops", self._sim.estate.now(), rental.subject())
         most = None if strike is None else int(strike.number("lines"))
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
