@@ -29,13 +29,13 @@ log = structlog.get_logger()
 class Settings:
     """`logins_at_once` is over all instances. Pauses between tries are in seconds of the clock, and begin small again
     after a connection that held for `settled_s`. `sessions` is what one connection is taken to carry until a server
-    says less."""
+    says less: a little under its ten, for it hears of an end later than we do."""
 
     logins_at_once: int = 16
     first_pause_s: float = 0.5
     longest_pause_s: float = 15.0
     settled_s: float = 10.0
-    sessions: int = 10
+    sessions: int = 8
     login: handshakes.Settings = field(default_factory=handshakes.Settings)
 
 

@@ -9,11 +9,12 @@ from tests.integration.machines import conftest as parts
 
 from bareboat.simulation.machines import forked, machine
 
-_AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 _FORBID = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
 
 
-def _zygote(*command: str) -> tuple[str, ...]:
+def less_able(*command: str) -> tuple[str, ...]:
+    """The command that starts a zygote with less rights."""
     if os.geteuid() != 0 or shutil.which(command[0]) is None or parts.SYSTEM_PYTHON is None:
         pytest.skip(
             f"needs root, {command[0]} and a Python that every user may run, to start a zygote with less rights"
@@ -53,7 +54,7 @@ async def test_first_rung_has_users_of_its_own(machines: forked.ForkedMachines) 
 
 
 async def test_root_without_user_namespaces_has_the_second_rung(open_folder: Path) -> None:
-    zygote = _zygote("unshare", "--user", "--map-root-user", "sh", "-c", _FORBID, "sh")
+    zygote = less_able("unshare", "--user", "--map-root-user", "sh", "-c", _FORBID, "sh")
     async with forked.ForkedMachines(folder=open_folder, interpreter=zygote) as machines:
         assert machines.rung.startswith("Rung 2 of 4")
         assert any("No space left on device" in loss for loss in machines.losses)
@@ -62,7 +63,7 @@ async def test_root_without_user_namespaces_has_the_second_rung(open_folder: Pat
 
 
 async def test_ordinary_user_has_the_third_rung(open_folder: Path) -> None:
-    async with forked.ForkedMachines(folder=open_folder, interpreter=_zygote(*_AS_NOBODY)) as machines:
+    async with forked.ForkedMachines(folder=open_folder, interpreter=less_able(*AS_NOBODY)) as machines:
         if machines.rung.startswith("Rung 4 "):
             pytest.skip(f"ordinary users may make no user namespaces here: {'; '.join(machines.losses)}")
         assert machines.rung.startswith("Rung 3 of 4")
@@ -74,7 +75,7 @@ async def test_ordinary_user_has_the_third_rung(open_folder: Path) -> None:
 
 async def test_without_namespaces_machines_are_plain_processes_and_say_so(open_folder: Path) -> None:
     # A user without a name in its own user namespace may make no further one.
-    zygote = _zygote(*_AS_NOBODY, "unshare", "--user", "--")
+    zygote = less_able(*AS_NOBODY, "unshare", "--user", "--")
     async with forked.ForkedMachines(folder=open_folder, interpreter=zygote) as machines:
         assert machines.rung.startswith("Rung 4 of 4")
         assert any("two machines can't listen on one port" in loss for loss in machines.losses)
