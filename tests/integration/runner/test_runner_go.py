@@ -23,7 +23,7 @@ def go() -> str:
 
 @pytest.mark.parametrize("arguments", [["vet", "."], ["test", "."]])
 def test_go(go: str, arguments: list[str]) -> None:
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOWORK": "off"}
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
     done = subprocess.run([go, *arguments], cwd=RUNNER, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
