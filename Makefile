@@ -34,7 +34,7 @@ help: ## Show this
 
 ## Try it
 .PHONY: demo
-demo: .venv/.ready ## A GPU pod's whole life, or DOOR=proxy, DOOR=provision (ARGS="--keep")
+demo: .venv/.ready ## A GPU pod's whole life (DOOR=proxy or provision, ARGS=--keep)
 	@$(BIN)/bareboat demo $(DOOR) $(ARGS)
 
 ## Work on it
