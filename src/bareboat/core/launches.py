@@ -49,6 +49,8 @@ class Launch:
     line of an authorized_keys file. Then `env`, `command` and `args` have to be empty, for a cloud shows to others what
     it was told; what the workload needs follows over ssh. Raises ValueError otherwise, and for a line that is no key.
 
+    `registry_auth_id` names a login that the cloud's account keeps, and goes before `registry_login`.
+
     `env` is complete: references are resolved. `bid_usd_per_hour` is set exactly for spot pricing. A launch from a
     `template` (its hash) leaves to that what is empty here, the disk of 0 too.
     """
@@ -65,6 +67,7 @@ class Launch:
     bid_usd_per_hour: float | None = None
     template: str | None = None
     ssh_public_keys: tuple[str, ...] = ()
+    registry_auth_id: str | None = None
 
     def __post_init__(self) -> None:
         if not self.ssh_public_keys:

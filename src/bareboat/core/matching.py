@@ -203,8 +203,10 @@ def _terms(both: needs.Needs, rules: criteria.Criteria) -> Iterator[Limit | None
         yield _max_price(both, both.max_usd_per_hour)
     if both.verified_only:
         yield _condition("verified", "verified")
-    if rules.datacenter_only:
+    if rules.datacenter_only or both.datacenter:
         yield _condition("datacenter", "datacenter")
+    if both.datacenter is False:
+        yield _one_of("datacenter", False, "datacenter", lambda found: not found)
     yield _least("reliability", both.min_reliability, "reliability")
     yield _least("duration", both.min_duration_s, "duration_s", "s")
 

@@ -17,6 +17,7 @@ class Needs:
 
     `gpu_names` is in order of preference: the first is the one wanted, the others are fall-backs. Names compare
     without case, spaces, underscores and hyphens. `regions` narrows hard; preferences among regions are scoring's.
+    `datacenter`: a data centre's machines alone (True), or those of private hosts alone (False).
     """
 
     gpu_count: int = 1
@@ -35,6 +36,7 @@ class Needs:
     min_duration_s: float | None = None
     pricing: Pricing = Pricing.ON_DEMAND
     clouds: tuple[str, ...] = ()
+    datacenter: bool | None = None
 
 
 def canonical_gpu(name: str) -> str:

@@ -234,8 +234,10 @@ class Client:
         uid: str,
         resource_version: str | None = None,
         annotations: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
-        """Binds a pod to a node, merging annotations into the pod in the same write. Conflict: somebody else has it.
+        """Binds a pod to a node, merging annotations and labels into the pod in the same write. Conflict: somebody else
+        has it.
 
         The API server checks neither that the node exists nor that it has room (seen on 1.36).
         """
@@ -244,6 +246,8 @@ class Client:
             metadata["resourceVersion"] = resource_version
         if annotations:
             metadata["annotations"] = annotations
+        if labels:
+            metadata["labels"] = labels
         target = {"apiVersion": "v1", "kind": "Node", "name": node}
         body = {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target}
         await self.request(  # answers a Status, not a Binding

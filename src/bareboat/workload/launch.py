@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 
 from bareboat.core import launches, needs, offers
-from bareboat.workload import annotations, exit_codes, probing
+from bareboat.workload import annotations, exit_codes, probing, runpod_asks
 from bareboat.workload import pod as pods
 
 BID_HEADROOM = 1.15
@@ -31,6 +31,7 @@ def build(
 ) -> launches.Launch:
     """`command` and `args` are the container's with references expanded, empty where the image decides."""
     container = pod.spec.containers[0]
+    asks = runpod_asks.read(pod.metadata.annotations)
     if reports_exit_code(pod):
         if container.working_dir:
             command = ("/bin/sh", "-c", f'cd -- {shlex.quote(container.working_dir)} && exec "$@"', "sh", *command)
@@ -46,6 +47,8 @@ def build(
         hostname=pod.spec.hostname or pod.metadata.name[:63],
         pricing=wanted.pricing,
         bid_usd_per_hour=bid(offer, wanted),
+        template=asks.template,
+        registry_auth_id=asks.registry_auth_id,
     )
 
 
@@ -58,6 +61,7 @@ def build_for_ssh(
     public_keys: tuple[str, ...],
 ) -> launches.Launch:
     """A machine of the pod's image with an ssh server and nothing of the workload: that follows over ssh."""
+    asks = runpod_asks.read(pod.metadata.annotations)
     return launches.Launch(
         image=pod.spec.containers[0].image,
         ports=declared_ports(pod),
@@ -67,13 +71,17 @@ def build_for_ssh(
         pricing=wanted.pricing,
         bid_usd_per_hour=bid(offer, wanted),
         ssh_public_keys=public_keys,
+        template=asks.template,
+        registry_auth_id=asks.registry_auth_id,
     )
 
 
 def declared_ports(pod: pods.Pod) -> tuple[launches.Port, ...]:
-    """The containers' ports, in order."""
+    """The containers' ports, in order, and those that an annotation adds; of one number, what the annotation says."""
+    asked = {port.number: port for port in runpod_asks.read(pod.metadata.annotations).ports}
     several = (port for container in pod.spec.containers for port in container.ports)
-    return tuple(dict.fromkeys(launches.Port(port.container_port, port.protocol or "TCP") for port in several))
+    own = (launches.Port(port.container_port, port.protocol or "TCP") for port in several)
+    return tuple(dict.fromkeys((*(asked.get(port.number, port) for port in own), *asked.values())))
 
 
 def bid(offer: offers.Offer, wanted: needs.Needs) -> float | None:

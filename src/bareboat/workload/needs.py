@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bareboat.core import needs, regions
-from bareboat.workload import annotations, quantities
+from bareboat.workload import annotations, quantities, runpod_asks
 from bareboat.workload import pod as pods
 
 GPU_RESOURCE = "nvidia.com/gpu"
@@ -47,22 +47,29 @@ def from_pod(pod: pods.Pod, defaults: Defaults) -> needs.Needs:
     if defaults.pod_cap_usd_per_hour is not None:
         price = min(price or defaults.pod_cap_usd_per_hour, defaults.pod_cap_usd_per_hour)
     verified = notes.flag(annotations.VERIFIED)
+    asks = runpod_asks.read(pod.metadata.annotations)
+    peers = asks.datacenter is False  # Community Cloud is of peers' machines, which nobody rates
+    if peers and verified is None:
+        verified = False
     return needs.Needs(
         gpu_count=gpu_count(pod),
         gpu_names=notes.words(annotations.GPU_NAMES),
-        gpu_memory_gib=notes.number(annotations.GPU_MEMORY, 0, 10_000, "GiB"),
+        gpu_memory_gib=_or(notes.number(annotations.GPU_MEMORY, 0, 10_000, "GiB"), asks.memory_gib),
         cpu_cores=_requested(pod, "cpu", 1),
         memory_gib=_requested(pod, "memory", GIB),
         disk_gib=_disk_gib(pod, notes, defaults),
-        ports=sum(len(container.ports) for container in pod.spec.containers),
+        ports=sum(len(container.ports) for container in pod.spec.containers) + len(asks.ports),
         max_usd_per_hour=price,
-        regions=_regions(notes) or defaults.regions,
-        min_reliability=_or(notes.number(annotations.RELIABILITY, 0, 1, ""), defaults.min_reliability),
+        regions=asks.regions or _regions(notes) or defaults.regions,
+        min_reliability=_or(
+            notes.number(annotations.RELIABILITY, 0, 1, ""), 0.0 if peers else defaults.min_reliability
+        ),
         min_inet_down_mbps=_or(notes.number(annotations.DOWNLOAD, 0, 1e6, "Mbit/s"), defaults.min_inet_down_mbps),
         min_cuda=notes.number(annotations.CUDA, 0, 100, ""),
         verified_only=defaults.verified_only if verified is None else verified,
         pricing=needs.Pricing(notes.choice(annotations.PRICING, _PRICING) or "on-demand"),
-        clouds=tuple(word.lower() for word in notes.words(annotations.CLOUDS)),
+        clouds=asks.clouds or tuple(word.lower() for word in notes.words(annotations.CLOUDS)),
+        datacenter=asks.datacenter,
     )
 
 
