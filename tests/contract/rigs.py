@@ -1,7 +1,7 @@
 """What the contract tests need of a cloud's simulator, in words that fit every cloud.
 
-A cloud named `x` brings `tests/contract/x_client/rig.py` with `simulated() -> AbstractAsyncContextManager[Rig]`;
-nothing else lists the clouds.
+A cloud named `x` brings `tests/contract/x_client/rig.py` with `simulated() -> AbstractAsyncContextManager[Rig]` and
+`nasty(clock, seed)`; nothing else lists the clouds.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from bareboat.core import cloud as seam
 from bareboat.core import launches, offers
+from bareboat.plumbing import clock as clocks
 
 
 class Rig(Protocol):
@@ -49,6 +50,10 @@ class Rig(Protocol):
         """Ids of all instances ever rented, from the books of the simulator."""
         ...
 
+    def left(self) -> list[str]:
+        """Ids of those that exist now, in whatever state: each of them costs money."""
+        ...
+
     def a_launch(self) -> launches.Launch:
         """One that works on the simulated machines and listens on port 8080."""
         ...
@@ -56,6 +61,13 @@ class Rig(Protocol):
     def an_impossible_launch(self) -> launches.Launch:
         """One that this cloud can never carry."""
         ...
+
+
+def nasty(cloud: str, clock: clocks.Clock, seed: int) -> contextlib.AbstractAsyncContextManager[Rig]:
+    """The same on a bad day: every fault of its simulator at once, on this clock."""
+    rig = importlib.import_module(f"tests.contract.{cloud}_client.rig")
+    opened: contextlib.AbstractAsyncContextManager[Rig] = rig.nasty(clock, seed)
+    return opened
 
 
 def simulated(cloud: str) -> contextlib.AbstractAsyncContextManager[Rig]:

@@ -32,7 +32,7 @@ class BidTooLow(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How a world is made. The same plan gives the same world. `hosts`: seed and start → a cloud's own, not `offers`."""
+    """How a world is made. The same plan gives the same world. `hosts`: seed and start → a cloud's own hosts."""
 
     seed: int = 1
     offers: int = 320
@@ -321,8 +321,6 @@ class Estate:
         self._halt(rental, kill=True)
         self._exited(rental, code)
 
-    # -- what machines report
-
     def started(self, rental: rentals.Rental, ports: Mapping[machines.Port, int]) -> None:
         now_s = self.present_s
         if not rental.is_gone(now_s) and rental.wants_running:
@@ -336,8 +334,6 @@ class Estate:
     def ended(self, rental: rentals.Rental, status: machines.ExitStatus) -> None:
         if not rental.is_gone(self.present_s) and rental.wants_running:
             self._exited(rental, status.code)
-
-    # -- how
 
     def _boot(self, rental: rentals.Rental, now_s: float, *, first: bool) -> None:
         order = self.order(rental)

@@ -56,6 +56,10 @@ class RunpodRig:
     def rented(self) -> list[str]:
         return self.simulator.control.rented()
 
+    def left(self) -> list[str]:
+        books = self.simulator
+        return [books.pods.pod_id(entry.id) for entry in books.ledger.running_now()]
+
     def a_launch(self) -> launches.Launch:
         return launches.Launch(image="nginx:latest", ports=(launches.Port(8080),))
 
@@ -95,3 +99,24 @@ async def simulated(
             yield RunpodRig(simulator, driver)
         finally:
             await driver.close()
+
+
+FAULTS = {
+    "create_lost_answer": [{"rate": 0.1, "how": how} for how in ("500", "504", "drop", "empty")],
+    "create_error": 0.1,
+    "capacity": 0.2,
+    "list_lag": {"rate": 0.5, "for_s": [1, 15]},
+    "list_ghost": 0.3,
+    "destroy_fails": 0.3,
+    "bad_gateway": 0.02,
+    "answer_cut": 0.02,
+    "rate_limited": {"rate": 0.01, "after_s": 3},
+}
+"""On top of the nasty profile, which alone would need hundreds of rents to show them."""
+
+
+def nasty(clock: clocks.Clock, seed: int) -> contextlib.AbstractAsyncContextManager[RunpodRig]:
+    """Every fault at once, in a list with pages."""
+    plan = simulated_runpod.planned(seed=seed)
+    switches = {"page": 7, "stock_luck": True}
+    return simulated(profile="nasty", faults=FAULTS, switches=switches, clock=clock, plan=plan, seed=seed, tries=6)

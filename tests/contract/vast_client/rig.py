@@ -55,6 +55,9 @@ class VastRig:
     def rented(self) -> list[str]:
         return [str(entry.id) for entry in self.simulator.ledger.ever_rented()]
 
+    def left(self) -> list[str]:
+        return [str(entry.id) for entry in self.simulator.ledger.running_now()]
+
     def a_launch(self) -> launches.Launch:
         return launches.Launch(image="nginx:latest", ports=(launches.Port(8080),))
 
@@ -90,3 +93,22 @@ async def simulated(
             yield VastRig(simulator, driver)
         finally:
             await driver.close()
+
+
+FAULTS = {
+    "create_lost_answer": [{"rate": 0.1, "how": how} for how in ("504", "drop", "empty", "400")],
+    "create_error": 0.1,
+    "create_unsuccessful": 0.1,
+    "create_phantom": 0.05,
+    "list_page_shift": 0.1,
+    "list_ghost": 0.3,
+    "destroy_fails": 0.2,
+    "server_errors": {"rate": 0.01, "for_s": [5, 20]},
+}
+"""On top of the nasty profile, which alone would need hundreds of rents to show them."""
+
+
+def nasty(clock: clocks.Clock, seed: int) -> contextlib.AbstractAsyncContextManager[VastRig]:
+    """Every fault at once."""
+    plan = estate.Plan(seed=seed)
+    return simulated(profile="nasty", faults=FAULTS, clock=clock, plan=plan, seed=seed, patience_s=60.0)

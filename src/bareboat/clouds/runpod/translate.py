@@ -59,7 +59,7 @@ def instance(pod: wire.Pod, life: lives.Life, story: str = "") -> instances.Inst
 def ssh(pod: wire.Pod) -> tuple[instances.SshAddress, ...]:
     """The mapped port 22 of a pod that was booted in ssh access. RunPod's own proxy carries no files and no tunnels."""
     port = pod.ports.get(bootstrap.PORT)
-    if bootstrap.MARK not in pod.command or port is None or pod.address is None:
+    if not pod.in_ssh_access or port is None or pod.address is None:
         return ()
     return (instances.SshAddress(pod.address, port),)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from bareboat.clouds.runpod import bootstrap
+
 _GO_TIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(\.\d+)? \+0000 UTC")
 _HOURS_PER_MONTH = 720
 
@@ -53,7 +55,7 @@ class Pod:
     created_s: float | None = None
     started_s: float | None = None
     in_cluster: bool = False
-    command: str = ""
+    in_ssh_access: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -111,7 +113,7 @@ def next_page(body: bytes) -> str | None:
     """Where the list goes on, should it have pages; undocumented, so several names are known."""
     found = mapping(document(body))
     for place in (found, mapping(found.get("pagination")), mapping(found.get("metadata")), mapping(found.get("page"))):
-        for key in ("nextCursor", "next_cursor", "nextPageToken", "nextToken", "next_token", "cursor"):
+        for key in ("nextCursor", "next_cursor", "nextPageToken", "nextToken", "next_token"):
             if text(place.get(key)):
                 return text(place.get(key))
     return None
@@ -122,7 +124,7 @@ def v2_pod(record: Mapping[str, Any]) -> Pod:
     gpu, mounts, runtime = mapping(record.get("gpu")), mapping(record.get("mounts")), record.get("runtime")
     pod = _pod(record, status="status")
     pod.image = text(record.get("image"))
-    pod.command = text(record.get("args")) or ""
+    pod.in_ssh_access = bootstrap.MARK in (text(record.get("args")) or "")
     pod.gpu_id, pod.gpu_count = text(gpu.get("id")), integer(gpu.get("count"))
     pod.cloud = text(record.get("cloud"))
     pod.data_center = text(record.get("dataCenterId"))
@@ -147,7 +149,7 @@ def v1_pod(record: Mapping[str, Any]) -> Pod:
     pod.text = text(record.get("lastStatusChange")) or ""
     pod.image = text(record.get("image")) or text(record.get("imageName"))
     started = record.get("dockerStartCmd")
-    pod.command = " ".join(map(str, started)) if isinstance(started, list) else str(record.get("dockerArgs") or "")
+    pod.in_ssh_access = bootstrap.MARK in f"{started} {record.get('dockerArgs')}"
     pod.gpu_id = text(machine.get("gpuTypeId")) or text(gpu.get("id"))
     pod.gpu_name = text(gpu.get("displayName")) or text(machine.get("gpuDisplayName"))
     pod.gpu_count = integer(record.get("gpuCount")) or integer(gpu.get("count"))
