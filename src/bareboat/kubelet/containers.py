@@ -14,8 +14,7 @@ Verb = Literal["exec", "attach", "port-forward", "run"]
 NO_POD = "pod does not exist"
 _PLAIN = (
     "plain access has no {}: the cloud starts the pod's image, keeps its log and ends it, and offers nothing else;"
-    " with the annotation bareboat.dev/access: ssh (or without it) a new pod of an image and cloud that allow it has"
-    " every verb"
+    " a new pod with the annotation bareboat.dev/access: ssh has every verb"
 )
 
 
@@ -152,7 +151,8 @@ class Usage:
 
 
 class Containers(Protocol):
-    """All containers of this node. Every method may raise a `ContainersError`, and is called by many at once."""
+    """All containers of this node. Every method may raise a `ContainersError`, and is called by many at once. A call
+    that is cancelled, because the client left, leaves nothing running or open."""
 
     async def check(self, pod: PodRef, container: str | None, verb: Verb) -> None:
         """Whether `verb` can be tried now, answered from memory: what it raises becomes the HTTP answer, while what

@@ -172,9 +172,9 @@ async def test_attach_shows_both_streams_and_ends_with_the_container(machine: Ma
 
 @contextlib.asynccontextmanager
 async def forwarding(
-    machine: Machine, *ports: int, websockets: str
+    machine: Machine, *ports: int, websockets: str, pod: str = POD
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, list[int]]]:
-    process = await machine.start("port-forward", POD, *(f":{port}" for port in ports), websockets=websockets)
+    process = await machine.start("port-forward", pod, *(f":{port}" for port in ports), websockets=websockets)
     assert process.stdout is not None
     try:
         opened: list[int] = []

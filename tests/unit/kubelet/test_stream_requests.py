@@ -4,11 +4,13 @@ import asyncio
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.fakes import local_containers
 from tests.unit.kubelet import serving, streaming
 
 from bareboat.kubelet import authz, containers, routes
-from bareboat.kubelet.streams import front, watch
+from bareboat.kubelet.streams import commands, front, heads, requests, watch
 
 EXEC = "/exec/default/p/main?command=true&output=1"
 DIALECT = streaming.V4
@@ -77,6 +79,36 @@ async def test_what_the_containers_refuse_is_said_before_the_upgrade(
         _client, answered, _headers, body = await kubelet.upgrade(EXEC, DIALECT)
         assert answered == status
         assert body.decode().startswith(text) and b"\n" not in body
+
+
+async def test_a_defect_before_the_upgrade_is_a_500_in_one_line() -> None:
+    class Defective(local_containers.LocalContainers):
+        async def check(self, *_given: object) -> None:
+            raise ZeroDivisionError
+
+    async with streaming.kubelet(local=Defective()) as kubelet:
+        _client, status, _headers, body = await kubelet.upgrade(EXEC, DIALECT)
+        assert (status, body) == (500, b"internal error of the node agent; its log says more")
+
+
+async def test_a_process_that_can_not_be_closed_does_not_keep_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stubborn(local_containers.LocalProcess):
+        async def close(self) -> None:
+            if not self.closed.is_set():
+                await super().close()
+                await asyncio.Event().wait()
+
+    async def start(*given: str, **named: bool) -> Stubborn:
+        started = await original(*given, **named)  # type: ignore[arg-type]
+        started.__class__ = Stubborn
+        return started  # type: ignore[return-value]
+
+    original = local_containers.start
+    monkeypatch.setattr(local_containers, "start", start)
+    monkeypatch.setattr(commands, "CLOSE_S", 0.1)
+    async with streaming.kubelet() as kubelet:
+        command = await kubelet.exec("true")
+        assert b"Success" in await command.status()
 
 
 async def test_what_fails_after_the_upgrade_is_said_in_the_status() -> None:
@@ -289,6 +321,16 @@ async def test_a_client_that_reads_slowly_gets_everything_and_the_status() -> No
             await kubelet.api.clock.advance(10)
         assert b"Success" in await command.status()
         assert len(command.text("stdout")) == 3_000_000
+
+
+@given(st.binary(max_size=200) | st.text("GET POST/exec?&=%\r\n: Upgrade", max_size=200).map(str.encode))
+def test_a_head_of_any_bytes_is_read_or_refused(raw: bytes) -> None:
+    try:
+        head = heads.parse(raw + heads.END)
+    except heads.Malformed:
+        return
+    requests.parse(head.path, head.query)
+    assert head.asks_for_spdy in (True, False)
 
 
 @pytest.mark.parametrize("after", range(0, 200, 23))

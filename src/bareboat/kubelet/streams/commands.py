@@ -7,11 +7,16 @@ no path ends without a status.
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import structlog
+
 from bareboat.kubelet import containers
 from bareboat.kubelet.streams import remotecommand, wires
 
 Start = Callable[[], Awaitable[containers.Process]]
-MOVED_AWAY = "the connection to the container was lost"
+log = structlog.get_logger()
+
+CLOSE_S = 10.0
+LOST = "the connection to the container was lost"
 
 
 async def run(
@@ -25,7 +30,7 @@ async def run(
         try:
             exit_code = await _carry(wire, asked, process)
         finally:
-            await process.close()
+            await _close(process)
         if not attach:
             outcome = remotecommand.Outcome(exit_code)
     except* containers.ContainersError as several:
@@ -51,6 +56,15 @@ async def _carry(wire: wires.Wire, asked: remotecommand.Asked, process: containe
     # Input that nobody reads any more must not stall the connection that the status has to pass.
     wire.drop_input()
     return exit_code
+
+
+async def _close(process: containers.Process) -> None:
+    """A machine that doesn't answer any more must not keep the session, whose client waits for its status."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await process.close()
+    except TimeoutError:
+        log.warning("kubelet.process_not_closed", after_s=CLOSE_S)
 
 
 async def _copy(
@@ -82,4 +96,4 @@ def _first_text(several: BaseExceptionGroup[BaseException]) -> str:
     first: BaseException = several
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
-    return " ".join(str(first).split()) or MOVED_AWAY
+    return " ".join(str(first).split()) or LOST

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from bareboat.kubelet.streams import heads, link, requests, service, spdy_connection
+from bareboat.kubelet.streams import heads, link, requests, service, spdy_connection, watch
 from bareboat.plumbing import supervise
 
 log = structlog.get_logger()
@@ -54,7 +54,7 @@ class Fronts:
         return len(self._running)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(_guarded(work), name="kubelet.streams.connection")
+        task = asyncio.create_task(work, name="kubelet.streams.connection")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
@@ -85,24 +85,32 @@ class Fronts:
                 connection.received(early)
             transport.resume_reading()
 
+        before = lost
         try:
-            authorization = head.header("authorization")
-            refusal = await self._guard(transport.get_extra_info("peercert"), authorization, head.method, head.path)
-            if refusal is not None:
-                raise refusal
-            ask = requests.parse(head.path, head.query)
-            if ask is None or ask.verb == "run" or head.method not in ("GET", "POST"):
-                raise requests.Refusal(404, "404 page not found")
-            if self._streams is None:
-                raise requests.Refusal(405, "Debug endpoints are disabled.")
-            await self._streams.spdy(head, ask, take_over)
-        except requests.Refusal as refused:
-            transport.write(heads.refusal(refused.status, refused.text, refused.headers))
+            crash = await supervise.guarded(self._upgrade(head, transport, take_over))
+            if isinstance(crash, requests.Refusal):
+                transport.write(heads.refusal(crash.status, crash.text, crash.headers))
+            elif isinstance(crash, Exception):
+                log.error("kubelet.stream_crashed", exc_info=crash)
+                if lost is before:
+                    transport.write(heads.refusal(500, watch.CRASHED))
         finally:
             # What the client still sends has to be read, or its goodbye is not seen.
             transport.resume_reading()
             transport.close()
             await lost.wait()
+
+    async def _upgrade(self, head: heads.Head, transport: asyncio.Transport, take_over: service.TakeOver) -> None:
+        authorization = head.header("authorization")
+        refusal = await self._guard(transport.get_extra_info("peercert"), authorization, head.method, head.path)
+        if refusal is not None:
+            raise refusal
+        ask = requests.parse(head.path, head.query)
+        if ask is None or ask.verb == "run" or head.method not in ("GET", "POST"):
+            raise requests.Refusal(404, "404 page not found")
+        if self._streams is None:
+            raise requests.Refusal(405, "Debug endpoints are disabled.")
+        await self._streams.spdy(head, ask, take_over)
 
 
 class Front(asyncio.Protocol):
@@ -176,9 +184,3 @@ class Front(asyncio.Protocol):
         self._fronts.remove(self)
         if self._late is not None:
             self._late.cancel()
-
-
-async def _guarded(work: Coroutine[Any, Any, None]) -> None:
-    crash = await supervise.guarded(work)
-    if isinstance(crash, Exception):
-        log.error("kubelet.stream_crashed", exc_info=crash)

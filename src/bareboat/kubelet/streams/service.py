@@ -256,7 +256,7 @@ def _agreed(offered: Sequence[str], supported: Sequence[str]) -> str:
 
 
 def _outcome(ended: watch.Ended[remotecommand.Outcome]) -> remotecommand.Outcome:
-    return ended.result or remotecommand.Outcome(failure=ended.why or commands.MOVED_AWAY)
+    return ended.result or remotecommand.Outcome(failure=ended.why or commands.LOST)
 
 
 @contextlib.asynccontextmanager
