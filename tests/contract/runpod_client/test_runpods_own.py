@@ -75,6 +75,19 @@ async def test_a_login_that_no_pod_uses_is_removed_after_a_while_and_those_of_ot
         assert len(_names(rig)) == 3, "and made anew when it is wanted again"
 
 
+async def test_a_login_that_the_account_keeps_is_named_and_none_is_made() -> None:
+    async with rigs.simulated() as rig:
+        kept = rig.simulator.account.add_registry("somebody's own", "u", "p")
+        offer = (await rig.cloud.search(needs.Needs()))[0]
+        launch = launches.Launch("nginx:latest", registry_login=LOGIN, registry_auth_id=kept.id)
+        await rig.cloud.rent(offer, launch, _mark())
+        assert _names(rig) == ["somebody's own"]
+        assert (await rig.cloud.instances()).instances[0].raw.registry == kept.id
+        with pytest.raises(errors.LaunchRefused, match="registry"):
+            launch = launches.Launch("nginx:latest", registry_auth_id="nosuch")
+            await rig.cloud.rent((await rig.cloud.search(needs.Needs()))[0], launch, _mark(2))
+
+
 async def test_a_login_that_can_never_be_stored_is_the_launchs_fault() -> None:
     async with rigs.simulated() as rig:
         with pytest.raises(errors.LaunchRefused, match="registry login"):
@@ -167,6 +180,9 @@ async def test_hosts_of_peers_are_not_asked_for_where_a_rate_is_demanded() -> No
         rated = await rig.cloud.search(needs.Needs(min_reliability=0.9))
         assert all(each.datacenter for each in rated)
         assert rig.simulator.requests["GET /v2/catalog/gpus"] == before + 1
+        peers = await rig.cloud.search(needs.Needs(datacenter=False, min_reliability=0.0))
+        assert peers and not any(each.datacenter for each in peers)
+        assert all(each.datacenter for each in await rig.cloud.search(needs.Needs(datacenter=True)))
 
 
 async def test_a_newer_cuda_is_asked_of_the_host_as_well() -> None:

@@ -53,8 +53,7 @@ class Catalogue:
         spot = wanted.pricing is needs.Pricing.SPOT
         kinds: dict[str, list[wire.GpuType]] = {}
         for cloud in self._clouds:
-            # RunPod rates no hosts: where a rate is demanded, peers' machines can't pass.
-            if cloud == "SECURE" or (not wanted.min_reliability and not wanted.verified_only):
+            if _can_pass(cloud, wanted):
                 kinds[cloud] = await self._kinds(cloud, count, wanted.min_cuda)
         figures: Figures = {}
         if spot or wanted.cpu_cores or wanted.memory_gib:
@@ -205,6 +204,13 @@ class Catalogue:
             return wire.mapping(wire.mapping(wire.document(answer.body)).get("data")).get(name)
         except wire.Nonsense as error:
             raise errors.CloudDown(failures.CLOUD, f"its GraphQL answered what makes no sense: {error}") from None
+
+
+def _can_pass(cloud: str, wanted: needs.Needs) -> bool:
+    """RunPod rates no hosts: where a rate is demanded, peers' machines can't pass, unless they alone are asked for."""
+    if wanted.datacenter is not None:
+        return wanted.datacenter is (cloud == "SECURE")
+    return cloud == "SECURE" or not (wanted.min_reliability or wanted.verified_only)
 
 
 def _number(offer: offers.Offer) -> int:
