@@ -11,7 +11,7 @@ import prometheus_client
 import pytest
 from tests.unit.kubelet import serving
 
-from bareboat.kubelet import authn, authz, logs, routes, server, stats
+from bareboat.kubelet import authn, authz, containers, logs, routes, server, stats
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/healthz/ping", "/healthz/log", "/healthz/syncloop"])
@@ -133,6 +133,26 @@ async def test_figures_that_can_not_be_had_are_an_error_and_not_zero() -> None:
     async with serving.served(serving.handlers(stats_summary=nothing)) as api:
         assert (await api.get("/stats/summary"))[0] == 500
         assert "resource_scrape_error 1\n" in (await api.get("/metrics/resource"))[1]
+
+
+async def test_figures_come_from_the_machines_of_the_running_pods() -> None:
+    class Measured(containers.Plain):
+        def usage(self, pod: containers.PodRef) -> list[containers.Usage]:
+            return [containers.Usage("main", 1_790_000_000.5, 2_000_000_000, 8192, 4096)] if pod.name == "p" else []
+
+    async def running() -> list[dict[str, Any]]:
+        status = {"containerStatuses": [{"name": "main", "state": {"running": {"startedAt": "2026-09-21T14:13:20Z"}}}]}
+        return [{"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "status": status}]
+
+    async with serving.served(serving.handlers(containers=Measured(), running_pods=running)) as api:
+        _status, metrics = await api.get("/metrics/resource")
+        labels = 'container="main",namespace="default",pod="p"'
+        assert f"container_cpu_usage_seconds_total{{{labels}}} 2.000000000 1790000000500" in metrics
+        assert "node_memory_working_set_bytes 4096 1790000000500" in metrics
+        _status, summary = await api.get("/stats/summary?only_cpu_and_memory=true")
+        (pod,) = json.loads(summary)["pods"]
+        assert pod["containers"][0]["memory"]["workingSetBytes"] == 4096
+        assert pod["cpu"]["usageCoreNanoSeconds"] == 2_000_000_000
 
 
 async def test_a_client_that_leaves_closes_the_source() -> None:

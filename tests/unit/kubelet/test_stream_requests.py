@@ -189,6 +189,14 @@ async def test_a_head_that_does_not_come_is_waited_for_no_longer_than_its_limit(
         assert (status, body) == (408, b"no request came")
 
 
+async def test_silent_connections_are_bounded_and_do_not_keep_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "MAX_WAITING", 2)
+    async with streaming.kubelet() as kubelet:
+        silent = [await kubelet.dial() for _ in range(4)]
+        assert (await kubelet.upgrade(EXEC, DIALECT))[1] == 101
+        assert await asyncio.wait_for(silent[0].reader.read(), 5) == b""
+
+
 async def test_a_head_cut_anywhere_is_read() -> None:
     async with streaming.kubelet() as kubelet:
         client = await kubelet.dial()

@@ -273,6 +273,22 @@ async def test_trap_18_output_goes_out_in_large_frames() -> None:
         assert frames <= 4 * (8 << 20) // 65536
 
 
+async def test_trap_19_every_request_passes_the_guard_and_reaches_its_handler() -> None:
+    async with streaming.kubelet() as kubelet:
+        assert await kubelet.api.get("/healthz", user=None) == (401, "Unauthorized")
+        assert await kubelet.api.get("/healthz") == (200, "ok")
+
+
+async def test_trap_21_a_quiet_stream_outlives_the_http_servers_keep_alive() -> None:
+    async with streaming.kubelet() as kubelet:
+        http = kubelet.api.server._runner.server
+        assert http is not None
+        http._kwargs["keepalive_timeout"] = 0.05
+        command = await kubelet.exec("sh", "-c", "sleep 0.4; echo still here")
+        assert json.loads(await command.status()) == SUCCESS
+        assert command.text("stdout") == b"still here\n"
+
+
 def an_echo() -> "Echo":
     return Echo()
 

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.kubelet import streaming, test_stream_traps
 
 from bareboat.kubelet.streams import remotecommand as words
-from bareboat.kubelet.streams import spdy_session
+from bareboat.kubelet.streams import spdy_session, watch
 
 SCRIPT = "cat; echo err >&2; exit 4"
 
@@ -42,8 +42,8 @@ async def received(socket: aiohttp.ClientWebSocketResponse, protocol: str) -> di
     return got
 
 
-async def test_v5_ends_stdin_and_tells_the_exit_code_and_closes_with_1000() -> None:
-    """Trap 16 as well: without a close frame kubectl takes a good end for a failure."""
+async def test_trap_16_a_session_ends_with_a_close_frame_after_its_status() -> None:
+    """Without it kubectl takes a good end for a failure. v5 also ends stdin."""
     async with streaming.kubelet() as kubelet, dialled(kubelet, exec_path("sh", "-c", SCRIPT), words.V5) as socket:
         assert socket.protocol == words.V5
         await socket.send_bytes(b"\x00hello")
@@ -139,6 +139,25 @@ async def test_a_client_that_vanishes_takes_the_process_along() -> None:
         assert transport is not None
         transport.abort()
         await asyncio.wait_for(kubelet.local.started[0].closed.wait(), 5)
+
+
+@pytest.mark.parametrize("peer", ["vanishes", "answers pings"])
+async def test_trap_3_a_process_that_reads_nothing_hides_no_client_that_left(peer: str) -> None:
+    limits = watch.Limits(probe_s=5, stalled_s=60 if peer == "answers pings" else 1e9)
+    async with streaming.kubelet(limits) as kubelet, dialled(kubelet, exec_path("sleep", "100"), words.V5) as socket:
+        with pytest.raises(TimeoutError):
+            for _ in range(1024):
+                await asyncio.wait_for(socket.send_bytes(b"\0" + b"x" * 65536), 0.3)
+        reading = asyncio.create_task(received(socket, words.V5), name="test.reader")
+        if peer == "vanishes":
+            assert socket._response.connection is not None and socket._response.connection.transport is not None
+            socket._response.connection.transport.abort()
+        async with asyncio.timeout(10):
+            while not kubelet.local.started[0].closed.is_set():
+                await kubelet.api.clock.advance(5)
+                await asyncio.sleep(0.01)
+        got = await reading
+        assert peer == "vanishes" or b"nothing moved for 1 min" in got[3]
 
 
 async def test_a_stopping_server_tells_a_status_first() -> None:

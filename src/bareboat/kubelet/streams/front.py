@@ -18,6 +18,7 @@ log = structlog.get_logger()
 HEAD_BYTES = 1 << 20
 """As much as Go's server allows: a command's words stand in the query."""
 HEAD_S = 30.0
+MAX_WAITING = 256
 
 Guard = Callable[[Mapping[str, Any] | None, str | None, str, str], Awaitable[requests.Refusal | None]]
 """(peer certificate, Authorization header, method, path) → why not, if not."""
@@ -37,17 +38,20 @@ class Fronts:
         self._streams = streams
         self._guard = guard
         self.head_s = head_s
-        self._waiting: set[Front] = set()
+        self._waiting: dict[Front, None] = {}
         self._running: set[asyncio.Task[None]] = set()
 
     def __call__(self) -> "Front":
         return Front(self)
 
     def add(self, front: "Front") -> None:
-        self._waiting.add(front)
+        """Nobody has shown yet who he is: of too many that say nothing the one that has been silent longest goes."""
+        self._waiting[front] = None
+        if len(self._waiting) > MAX_WAITING:
+            next(iter(self._waiting)).abort()
 
     def remove(self, front: "Front") -> None:
-        self._waiting.discard(front)
+        self._waiting.pop(front, None)
 
     @property
     def running(self) -> int:
@@ -169,6 +173,7 @@ class Front(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
+        self._forget()
         if self._transport is not None:
             self._transport.abort()
 
