@@ -283,3 +283,41 @@ async def test_a_template_that_is_deleted_does_not_end_what_serves(cloud: stage.
     await cloud.call("DELETE", "/api/v0/template/", {"hash_id": template})
     await proxy.until_said("template.unread")
     assert (await served_by(cloud, proxy))[0] == "hello" and cloud.ever() == 1
+
+
+async def test_a_prestop_hook_that_destroys_is_not_undone_by_the_proxy_beside_it(
+    cloud: stage.Cloud, launch: stage.Launcher
+) -> None:
+    await cloud.template()
+    proxy = launch()
+    await proxy.start()
+    await proxy.until_ready(cloud.http)
+    assert (await proxy.run("proxy", "destroy"))[0] == 0
+    await proxy.until_said("rent.closed")
+    assert cloud.live() == [] and await proxy.probe(cloud.http, "/healthz") == 200
+    proxy.signal(signal.SIGTERM)
+    assert await proxy.ended() == 0
+    assert cloud.ever() == 1
+    await proxy.start()
+    await proxy.until_ready(cloud.http)
+    assert cloud.ever() == 2
+
+
+async def test_a_first_container_waits_for_what_one_before_it_may_have_bought(
+    cloud: stage.Cloud, launch: stage.Launcher
+) -> None:
+    """Of the container that died nothing is left but its rent call, which the list shows late."""
+    await cloud.template()
+    cloud.sim.control.add_fault("list_lag", {"count": 1, "for_s": 3.0})
+    first = launch(VAST_VISIBILITY_WINDOW_S="0.1")
+    await first.start()
+
+    async def bought() -> bool:
+        return cloud.ever() == 1
+
+    await stage.until(bought, "the rent call to be made")
+    await first.kill()
+    second = launch(VAST_VISIBILITY_WINDOW_S="5")
+    await second.start()
+    await second.until_ready(cloud.http)
+    assert cloud.ever() == 1
