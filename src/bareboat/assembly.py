@@ -40,6 +40,10 @@ from bareboat.node import (
     sessions,
     spending,
 )
+from bareboat.offload import binder, credit, health
+from bareboat.offload import controller as offload_controller
+from bareboat.offload import jobs as offload_jobs
+from bareboat.offload import settings as offload_settings
 from bareboat.plumbing import clock as clocks
 from bareboat.plumbing import supervise
 from bareboat.provision import figures, provisioner
@@ -49,6 +53,9 @@ from bareboat.workload import access, selection, sources
 from bareboat.workload import pod as pods
 
 log = structlog.get_logger()
+
+EXPLAIN_S = 30.0
+"""Longest wait for the lists that a dry run is made of."""
 
 
 @dataclass
@@ -117,6 +124,79 @@ async def node(
         session = await stack.enter_async_context(aiohttp.ClientSession())
         images = registries.Registries(session, clock=clock, mirrors=about.mirrors())
         yield await _Node(about, renting, config, clock, client, beat, recorder, opened, rules, images).build()
+
+
+@contextlib.asynccontextmanager
+async def offload(
+    about: offload_settings.Offload,
+    node_about: settings_.Node,
+    renting: settings_.Renting,
+    config: configs.Config,
+    *,
+    clock: clocks.Clock | None = None,
+) -> AsyncIterator[NodeProgram]:
+    """`bareboat offload`: the virtual node with the policy among its parts, and health served whoever leads. No pod of
+    this node costs more than the policy allows, whatever its annotations have become."""
+    clock = clock or clocks.SystemClock()
+    cap = min(renting.pod_usd_per_hour_cap or about.max_gpu_price, about.max_gpu_price)
+    capped = {"max_usd_per_hour": min(renting.max_usd_per_hour, cap), "pod_usd_per_hour_cap": cap}
+    async with node(node_about, renting.model_copy(update=capped), config, clock=clock) as program:
+        use = program.use
+        purses = credit.Credit({name: account.cloud for name, account in use.accounts.items()}, clock)
+        policy = _policy(
+            about, node_about, use.client, use.recorder, clock, lambda: _health(use).trouble or purses.trouble()
+        )
+        program.supervised |= {
+            "offload.credit": purses.run,
+            "offload.policy": policy.run,
+            **{f"offload.{name}": each.run for name, each in policy.informers.items()},
+        }
+        state = health.Health(
+            lambda: policy.passed_s, policy.waits_for, policy.trouble, about.reconcile_interval, clock
+        )
+        async with health.Server(state, about.health_address()) as serving:
+            log.info("offload.starting", node=node_about.node_name, health_port=serving.port)
+            yield program
+
+
+async def explain(
+    about: offload_settings.Offload, node_about: settings_.Node, config: configs.Config
+) -> list[tuple[offload_jobs.Job, str, str]]:
+    """(Job, what would become of it now, why). Changes nothing, rents nothing, asks no cloud."""
+    clock = clocks.SystemClock()
+    async with clients.Client(config, connections=4, clock=clock) as client:
+        recorder = events.Recorder(client, clock=clock)  # never run: what it notes is told to nobody
+        policy = _policy(about, node_about, client, recorder, clock, lambda: None)
+        lists = [asyncio.create_task(each.run(), name=name) for name, each in policy.informers.items()]
+        try:
+            for each in policy.informers.values():
+                await each.wait_synced(EXPLAIN_S)
+            return policy.explained()
+        finally:
+            for task in lists:
+                task.cancel()
+            await asyncio.gather(*lists, return_exceptions=True)
+
+
+def _policy(
+    about: offload_settings.Offload,
+    node_about: settings_.Node,
+    client: clients.Client,
+    recorder: events.Recorder,
+    clock: clocks.Clock,
+    trouble: Callable[[], str | None],
+) -> offload_controller.Offload:
+    binding = binder.Binder(client, node_about.node_name, access.Access(node_about.access))
+    return offload_controller.Offload(
+        client,
+        recorder,
+        clock,
+        about.rules(),
+        node_name=node_about.node_name,
+        binder=binding,
+        trouble=trouble,
+        reconcile_s=about.reconcile_interval,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -16,6 +16,7 @@ COMMANDS = {
     "instances": ("instances", "Show what is rented for this cluster now."),
     "node": ("node", "Run the virtual node: pods scheduled to it run on rented machines."),
     "offers": ("offers", "Show what could be rented now, best first, and what was left out."),
+    "offload": ("offload", "Send Jobs that wait too long to rented machines, and run them there."),
     "provision": ("provision", "Serve HTTP: an image and an ssh key in, a Pod and a NodePort Service out."),
     "proxy": ("proxy", "Keep one Vast.ai instance behind nginx: the container of a StatefulSet's pod."),
     "sandbox": ("sandbox", "A real Kubernetes control plane on this machine, without containers."),

@@ -26,8 +26,8 @@ class Container(objects.Partial, frozen=True):
 
 
 class TemplateSpec(objects.Partial, frozen=True):
-    containers: list[Container] = []
-    init_containers: list[Container] = []
+    containers: list[Container] = msgspec.field(default_factory=list)
+    init_containers: list[Container] = msgspec.field(default_factory=list)
 
 
 class TemplateMeta(objects.Partial, frozen=True):
@@ -78,8 +78,7 @@ class Job(objects.Partial, frozen=True):
 class PodSpec(objects.Partial, frozen=True):
     node_name: str = ""
     scheduler_name: str = ""
-    containers: list[Container] = []
-
+    containers: list[Container] = msgspec.field(default_factory=list)
 
 
 class PodStatus(objects.Partial, frozen=True):

@@ -139,6 +139,7 @@ class PodSpec(msgspec.Struct, gc=False, rename="camel", omit_defaults=True):
     active_deadline_seconds: int | None = None
     termination_grace_period_seconds: int | None = None
     service_account_name: str = ""
+    scheduler_name: str = ""
     enable_service_links: bool | None = None
     hostname: str = ""
     subdomain: str = ""

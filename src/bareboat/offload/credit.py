@@ -1,0 +1,49 @@
+"""Whether the accounts can pay at all: an empty one answers lists all the same, and would keep Jobs it can't run."""
+
+from collections.abc import Mapping
+
+import structlog
+
+from bareboat.core import cloud as clouds
+from bareboat.core import errors
+from bareboat.plumbing import clock as clocks
+
+log = structlog.get_logger()
+
+EVERY_S = 300.0
+EMPTY_EVERY_S = 30.0
+"""One call for each cloud that tells its balance."""
+
+
+class Credit:
+    """`trouble()` is a sentence when no cloud can pay; a cloud that does not tell counts as one that can."""
+
+    def __init__(self, several: Mapping[str, clouds.Cloud], clock: clocks.Clock) -> None:
+        self._clouds = several
+        self._clock = clock
+        self._empty: dict[str, str] = {}
+
+    def trouble(self) -> str | None:
+        if len(self._empty) < len(self._clouds):
+            return None
+        return "; ".join(self._empty.values()) or None
+
+    async def run(self) -> None:
+        while True:
+            await self.look()
+            await self._clock.sleep(EMPTY_EVERY_S if self._empty else EVERY_S)
+
+    async def look(self) -> None:
+        for name, cloud in self._clouds.items():
+            if not isinstance(cloud, clouds.HasBilling):
+                continue
+            try:
+                left_usd = await cloud.credit_usd()
+            except errors.CloudError as trouble:
+                # Unknown is not empty; that a cloud can't be asked is told by those who list it.
+                log.debug("credit.unknown", cloud=name, why=trouble.why)
+                continue
+            if left_usd > 0:
+                self._empty.pop(name, None)
+            else:
+                self._empty[name] = f"{name}: the account has no credit left (${left_usd:.2f})"
