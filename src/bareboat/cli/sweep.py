@@ -13,7 +13,9 @@ from bareboat.node import sweeping
 def command(
     yes: Annotated[bool, typer.Option("--yes", help="End them; without it they are only shown.")] = False,
     proxy: Annotated[bool, typer.Option("--proxy", help="Those of `bareboat proxy` instead.")] = False,
-    unnamed: Annotated[bool, typer.Option(help="With --proxy: also those made without BAREBOAT_CLUSTER_ID.")] = False,
+    unnamed: Annotated[
+        bool, typer.Option("--unnamed", help="With --proxy: also those made without BAREBOAT_CLUSTER_ID.")
+    ] = False,
     output: looking.Output = looking.Format.TABLE,
     clouds: looking.Clouds = None,
     kubeconfig: looking.Kubeconfig = None,
