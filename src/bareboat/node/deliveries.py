@@ -33,6 +33,8 @@ class NotReady:
     event: str
     lasting: bool = False
     problems: tuple[references.Problem, ...] = ()
+    registry_away: bool = False
+    """Nobody could be asked what the image starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,11 @@ class Deliveries:
         logins = registry_logins.find(pod, pod.spec.containers[0].image, found)
         try:
             image = await self._images.image(pod.spec.containers[0].image, logins=logins.fitting)
+        except (errors.RegistryDown, errors.Throttled) as problem:
+            if not _says_all(pod):
+                return NotReady(problem.reason, str(problem), "Failed", registry_away=True)
+            # The pod says itself what to run; the machine may well reach the registry.
+            image = configs.Image(pod.spec.containers[0].image, "")
         except errors.RegistryError as problem:
             final = isinstance(problem, errors.BadReference | errors.WrongPlatform)
             return NotReady(problem.reason, str(problem), "Failed", lasting=final)
@@ -141,3 +148,7 @@ class Deliveries:
             return volume_files.Token(old.text, now_s - (old.expires_s - now_s), old.expires_s)
         expires = datetime.fromisoformat(made.expiration_timestamp).astimezone(UTC).timestamp()
         return volume_files.Token(made.token, now_s, expires)
+
+
+def _says_all(pod: pods.Pod) -> bool:
+    return all(each.command for each in (*pod.spec.init_containers, *pod.spec.containers))

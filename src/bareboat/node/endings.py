@@ -139,7 +139,7 @@ class Endings:
         """The pod is over; told when nothing runs any more."""
         record.end = end
         message = end.message or f"The pod is over: {_told(end.terminated)}"
-        self._use.recorder.normal(telling.about(pod), end.reason or "Finished", message)
+        self._use.recorder.normal(telling.about(pod), end.reason or "Ended", message)
 
     def replace(self, pod: pods.Pod, record: records.Record) -> None:
         """Another image: the running container ends, a new one is rented for at once."""

@@ -119,7 +119,13 @@ async def prepare(pod: pods.Pod, use: parts.Parts, obstacles: tuple[str, ...] = 
     found = await use.inputs.fetch(pod)
     container = pod.spec.containers[0]
     if choice.access is accesses.Access.SSH and use.ssh is not None:
-        return await _for_ssh(pod, use.ssh, wanted, choice, registry_logins.find(pod, container.image, found))
+        logins = registry_logins.find(pod, container.image, found)
+        prepared = await _for_ssh(pod, use.ssh, wanted, choice, logins)
+        if not isinstance(prepared, deliveries.NotReady):
+            return prepared
+        choice = choose_access(pod, use, (*obstacles, prepared.message))
+        if isinstance(choice, NotNow):
+            return NotNow(prepared.reason, prepared.message, event=prepared.event)
     resolved = references.resolve(pod, container, found, use.facts)
     if resolved.blocking is not None:
         blocking = resolved.blocking
@@ -150,8 +156,11 @@ async def _for_ssh(
     wanted: needs.Needs,
     choice: accesses.Choice,
     logins: registry_logins.Logins,
-) -> Prepared | NotNow:
+) -> Prepared | NotNow | deliveries.NotReady:
+    """NotReady when only the image's registry lacks: plain access can do without."""
     checked = await ssh.deliveries.check(pod)
+    if isinstance(checked, deliveries.NotReady) and checked.registry_away:
+        return checked
     if isinstance(checked, deliveries.NotReady):
         # An Event is told for what blocks; the rest of the problems come with a message of their own.
         return NotNow(

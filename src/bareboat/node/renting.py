@@ -192,7 +192,7 @@ class Renting:
             self._use.recorder.warning(telling.about(pod, container=True), problem.kind.value, problem.message)
         changed = record.waiting != pods.Waiting(why.reason, why.message)
         record.waiting = pods.Waiting(why.reason, why.message)
-        if why.event and changed:
+        if why.event and (changed or not why.lasting):
             self._use.recorder.warning(telling.about(pod), why.event, why.message)
         elif why.problems and changed:
             self._use.recorder.warning(telling.about(pod, container=True), "Failed", f"Error: {why.message}")

@@ -40,8 +40,8 @@ class Image:
 
     @property
     def image_id(self) -> str:
-        """`repository@sha256:…`, as in a container's status."""
-        return f"{self.name}@{self.digest}"
+        """`repository@sha256:…`, as in a container's status; empty for an image of which no registry has told."""
+        return f"{self.name}@{self.digest}" if self.digest else ""
 
 
 class _Settings(msgspec.Struct):

@@ -109,6 +109,7 @@ def deployed(sandbox: controlplane.ControlPlane, tmp_path: Path) -> Iterator[Ins
                 "KUBELET_PORT": "0",
                 "VAST_URL": vast.url,
                 "VAST_LATENCY_CHECK_ENABLED": "false",
+                "BAREBOAT_REGISTRY_MIRRORS": f"*={vast.registry_url}",
             }
             node = stage.Node(cluster, NODE, tmp_path / "node.log", settings)
             installation = Installation(cluster, vast, node, tmp_path, settings, kubectl, requests)
