@@ -188,6 +188,20 @@ async def test_an_image_that_cant_be_had_has_failed_with_the_hosts_own_words(
         assert rule["message"] in found.message and "Exited by RunPod" in found.message
 
 
+async def test_a_login_that_is_new_may_not_work_yet() -> None:
+    async with rigs.simulated() as rig:
+        rig.fault("login_late", for_s=200)
+        login = launches.RegistryLogin("registry.example.com", "robot", "opensesame")
+        image = "bareboat/private:1"
+        states = []
+        for attempt, after_s in ((1, 0.0), (2, 300.0)):
+            await rig.advance(after_s)
+            offer = (await _offers(rig))[0]
+            launch = launches.Launch(image=image, registry_login=login)
+            states.append((await _read(rig, await rig.cloud.rent(offer, launch, _mark(attempt)), 600)).state)
+        assert states == [State.FAILED, State.RUNNING]
+
+
 async def test_a_container_that_cant_be_created_has_failed() -> None:
     async with rigs.simulated() as rig:
         rig.fault("oci_error")

@@ -107,3 +107,20 @@ async def test_a_pod_in_ssh_access_lets_our_key_in_and_no_other(account: Account
     except asyncssh.PermissionDenied:
         return
     raise AssertionError("a stranger's key was let in")
+
+
+async def test_an_http_port_answers_behind_the_proxy_once_something_listens(account: Account) -> None:
+    script = "sleep 1; mkdir /w; echo hello > /w/index.html; exec python3 -m http.server -d /w 8001"
+    pod_id = await account.rented("python:3.12", "/bin/sh", "-c", script, ports=(launches.Port(8001, "HTTP"),))
+    found = await account.becomes(pod_id, instances.State.RUNNING)
+    assert not found.ports, "an HTTP port has no public number"
+    statuses = []
+    async with aiohttp.ClientSession() as http, asyncio.timeout(DEADLINE_S):
+        while True:
+            async with http.get(f"{account.sim.url}/proxy/{pod_id}-8001/index.html") as response:
+                statuses.append(response.status)
+                if response.status == 200:
+                    assert await response.text() == "hello\n"
+                    break
+            await asyncio.sleep(0.05)
+    assert statuses[0] == 502

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from bareboat.clouds.runpod.sim import simulator
 
 USER_ID = "user_2synthetic0000000000000"
-NEW_LOGIN_REFUSED = "access forbidden"
 
 
 @dataclasses.dataclass(slots=True)
@@ -24,6 +23,7 @@ class Registry:
     name: str
     username: str
     password: str = dataclasses.field(repr=False)
+    usable_from_s: float = 0.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -52,6 +52,8 @@ class Account:
         if registry_id is None:
             return None
         registry = self.registry(registry_id)
+        if self._sim.estate.now() < registry.usable_from_s:
+            return None  # "access forbidden" until it has gone round
         return images.Login(registry.username, registry.password)
 
     def registry(self, registry_id: str) -> Registry:
@@ -68,6 +70,9 @@ class Account:
         if any(each.name == name for each in self.registries.values()):
             raise replies.Refused(400, f"a registry credential named {name!r} already exists")
         made = Registry(f"reg{secrets.token_hex(5)}", name, username, password)
+        late = self._sim.estate.faults.strikes("login_late", self._sim.estate.now(), {})
+        if late is not None:
+            made.usable_from_s = self._sim.estate.now() + late.number("for_s")
         self.registries[made.id] = made
         return made
 

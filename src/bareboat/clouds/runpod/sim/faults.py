@@ -75,6 +75,7 @@ CATALOGUE = faults.Catalogue(
         Kind(29, "list_ghost", When.CHANCE, 0.05, {"for_s": (1, 5)}, "the list shows a deleted pod for a while"),
         Kind(30, "pod_ends", When.SCENARIO, 0.0, {}, "somebody deletes a pod elsewhere"),
         Kind(31, "v1_retired", When.SCENARIO, 0.0, {"status": 410}, "REST v1 is switched off for good"),
+        Kind(34, "login_late", When.CHANCE, 0.5, {"for_s": (0, 240)}, "a new registry login works after a while only"),
         Kind(33, "answer_cut", When.CHANCE, 0.002, {}, "an answer ends in the middle of its JSON"),
         Kind(32, "ssh_late", When.CHANCE, 0.3, {"for_s": (1, 30), "never": 0.01}, "sshd answers late, or never"),
     ),

@@ -18,6 +18,7 @@ from bareboat.clouds.runpod.sim import (
     logs,
     money,
     pods,
+    proxy,
     replies,
     sshd,
     stock,
@@ -113,6 +114,7 @@ class Simulator:
                 self.pods.adopt(
                     pods.Wish(name=name, image="busybox:latest", gpu_types=[kind], command=("sleep", "1e9"))
                 )
+            self.proxy = await stack.enter_async_context(proxy.opened(self))
             self.url = await _serve(stack, self._app(), port)
             stack.callback(self.closing.set)
             yield self
@@ -125,6 +127,7 @@ class Simulator:
         app.router.add_get("/control/ledger", routes.ledger)
         app.router.add_get("/control/world", routes.world)
         app.router.add_get("/control/requests", routes.requests)
+        app.router.add_route("*", "/proxy/{pod}-{port}/{path:.*}", self.proxy.pass_on)
         app.router.add_post("/control/{action:.*}", routes.act)
         return app
 
