@@ -213,9 +213,10 @@ func joinView(pid int) *refusal {
 
 // become changes credentials, in the order in which each step is still allowed.
 func (e *entry) become(who identity) *refusal {
+	mayDrop := true
 	for n := uintptr(0); n < 64; n++ {
-		if e.Drop&(1<<n) != 0 {
-			_ = prctl(prCapbsetDrop, n) // what isn't there or isn't ours can't be dropped, nor gained
+		if e.Drop&(1<<n) != 0 && prctl(prCapbsetDrop, n) == syscall.EPERM { // EINVAL: this kernel has no such one
+			mayDrop = false
 		}
 	}
 	if os.Getuid() == 0 {
@@ -231,7 +232,8 @@ func (e *entry) become(who identity) *refusal {
 			return refuse(err, "dropping capabilities")
 		}
 	}
-	if e.NoNewPrivs {
+	// Who may not empty the bounding set can still keep programs from gaining what was to be dropped.
+	if e.NoNewPrivs || e.Drop != 0 && who.uid != 0 && !mayDrop {
 		if err := prctl(prSetNoNewPrivs, 1); err != nil {
 			return refuse(err, "no_new_privs")
 		}

@@ -15,6 +15,12 @@ import (
 
 const maxRedirects = 10
 
+type badStatus int
+
+func (code badStatus) Error() string {
+	return fmt.Sprintf("HTTP probe failed with statuscode: %d", int(code))
+}
+
 func httpGet(within context.Context, a *Action, address string) (warning string, err error) {
 	scheme, path := strings.ToLower(a.Scheme), a.Path
 	if scheme == "" {
@@ -32,7 +38,7 @@ func httpGet(within context.Context, a *Action, address string) (warning string,
 			if code >= 200 && code < 400 {
 				return "", nil
 			}
-			return "", fmt.Errorf("HTTP probe failed with statuscode: %d", code)
+			return "", badStatus(code)
 		}
 		next, nextAddress, nextPath := resolve(scheme, address, path, location)
 		if hostOf(nextAddress) != hostOf(address) {

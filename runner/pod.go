@@ -31,6 +31,8 @@ type pod struct {
 	deadline time.Time
 	timer    *time.Timer
 	ended    *gate
+
+	updating sync.Mutex // of volumes
 }
 
 func newPod(root string, launch *Launch, reaper *reaper) *pod {
@@ -150,10 +152,7 @@ func (p *pod) run() {
 		p.runContainers()
 	}
 	p.stopSidecars()
-	killMembers(-1, -1)
-	for _, left := range descendants(os.Getpid()) {
-		_ = syscall.Kill(left.pid, syscall.SIGKILL)
-	}
+	killEverything()
 	p.change(func() { p.state.Ended = true })
 }
 
@@ -245,8 +244,8 @@ func (p *pod) keepState() {
 	reserve := filepath.Join(p.root, "reserve")
 	_ = os.WriteFile(reserve, make([]byte, 64<<10), 0o600)
 	for {
+		last := p.ended.isOpen() // asked first: what is read after it is the last state
 		content, changed := p.snapshot()
-		last := p.ended.isOpen()
 		err := writeAtomically(filepath.Join(p.root, "state.json"), content)
 		if err != nil && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) {
 			// What was set aside for this makes room for the last words.

@@ -169,6 +169,23 @@ func killMembers(main, mark int) {
 	}
 }
 
+// killEverything ends whatever is left below us.
+func killEverything() {
+	for range 100 {
+		left := 0
+		for _, p := range descendants(os.Getpid()) {
+			if p.state != 'Z' {
+				left++
+				_ = syscall.Kill(p.pid, syscall.SIGKILL)
+			}
+		}
+		if left == 0 {
+			return
+		}
+		pauseMs(1)
+	}
+}
+
 // bootID names the machine's present life: the kernel's, and the start of the first process, since a container that
 // is started anew keeps its host's kernel.
 func bootID() string {

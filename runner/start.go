@@ -207,6 +207,7 @@ func detach(root string, lock *os.File) int {
 func supervise(o *options) int {
 	syscall.CloseOnExec(3)
 	syscall.CloseOnExec(4)
+	syscall.Umask(0o022)
 	ready := os.NewFile(4, "ready")
 	// Full disks and file size limits are errors to us, not ends.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGXFSZ, syscall.SIGPIPE, syscall.SIGHUP)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"syscall"
 	"time"
 )
@@ -53,9 +54,19 @@ func (u *unit) preStop(r *run, killNow *gate) {
 		}
 		cancel()
 	}()
-	if err := u.act(within, r, u.spec.PreStop); err != nil && !r.exited.isOpen() {
+	if err := u.hook(within, r, u.spec.PreStop); err != nil && !r.exited.isOpen() {
 		u.pod.record(u.spec.Name, "FailedPreStopHook", true, "PreStopHook failed: %s", err)
 	}
+}
+
+// hook does what an action says. Of HTTP it asks for an answer only, whatever its status, as a kubelet does.
+func (u *unit) hook(within context.Context, r *run, a *Action) error {
+	err := u.act(within, r, a)
+	var status badStatus
+	if errors.As(err, &status) {
+		return nil
+	}
+	return err
 }
 
 // soon is the grace of a probe: its own or the pod's, and never longer than what is left of a pod that stops.
@@ -107,7 +118,7 @@ func (u *unit) watch(r *run, done *gate) {
 }
 
 func (u *unit) postStart(within context.Context, r *run) bool {
-	err := u.act(within, r, u.spec.PostStart)
+	err := u.hook(within, r, u.spec.PostStart)
 	if within.Err() != nil {
 		return false
 	}

@@ -57,7 +57,7 @@ func (u *unit) live() {
 		return
 	}
 	delay := 0.0 // the first restart is immediate, as a kubelet's
-	for number := u.firstNumber(); ; number++ {
+	for number := u.firstNumber(); !u.leaving(); number++ {
 		began := time.Now()
 		ended := u.runOnce(number)
 		u.succeeded = ended.ExitCode == 0
@@ -183,9 +183,13 @@ func (u *unit) runOnce(number int) *Terminated {
 	})
 	watched := newGate()
 	go u.watch(r, watched)
+	stopping := p.stopping
+	if u.sidecar() {
+		stopping = newGate() // it goes when it is dismissed, after the containers
+	}
 	select {
 	case <-r.exited.open:
-	case <-p.stopping.open:
+	case <-stopping.open:
 		u.terminate(r, p.killNow, true, "Stopping container "+u.spec.Name)
 	case <-u.dismissed.open:
 		u.terminate(r, p.killNow, true, "Stopping container "+u.spec.Name)
@@ -204,7 +208,7 @@ func (u *unit) noteStarted() {
 
 func (u *unit) setStarted() {
 	u.state.Started = true
-	u.state.Ready = u.spec.Readiness == nil
+	u.state.Ready = u.spec.Readiness == nil && (!u.init || u.sidecar())
 	u.up.let()
 }
 
@@ -312,14 +316,19 @@ func (u *unit) placeMessage(r *run, e *entry) error {
 		r.message = filepath.Join(u.pod.root, "containers", u.spec.Name, "termination-"+strconv.Itoa(r.number))
 		e.Binds = append(e.Binds, bind{r.message, path, false})
 	}
-	if err := os.MkdirAll(filepath.Dir(r.message), 0o755); err != nil {
+	err := os.MkdirAll(filepath.Dir(r.message), 0o755)
+	if err == nil {
+		_ = os.Remove(r.message) // a link that a run before left here must not be followed
+		var file *os.File
+		if file, err = os.OpenFile(r.message, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666); err == nil {
+			err = file.Chmod(0o666) // whatever the umask
+			file.Close()
+		}
+	}
+	if err != nil && u.pod.mayMount {
 		return refuse(err, "termination message %q", r.message)
 	}
-	_ = os.Remove(r.message)
-	if err := os.WriteFile(r.message, nil, 0o666); err != nil {
-		return refuse(err, "termination message %q", r.message)
-	}
-	return os.Chmod(r.message, 0o666) // whatever the umask
+	return nil // an ordinary user may be unable to write there: then nothing will be read there either
 }
 
 // conclude ends everything that is left of the run and says how it ended.
@@ -344,14 +353,15 @@ func (u *unit) conclude(r *run) *Terminated {
 	u.pod.change(func() {
 		u.run = nil
 		u.state.Running, u.state.Waiting, u.state.Terminated = nil, nil, ended
-		u.state.Started, u.state.Ready = false, false
+		u.state.Started = false
+		u.state.Ready = u.init && !u.sidecar() && ended.ExitCode == 0 // as a kubelet says of a step that is done
 	})
 	return ended
 }
 
 func (u *unit) lastWords(r *run, failed bool) string {
 	said := ""
-	if file, err := os.Open(r.message); err == nil {
+	if file, err := os.OpenFile(r.message, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0); err == nil {
 		buffer := make([]byte, messageLimit)
 		n, _ := file.Read(buffer)
 		file.Close()

@@ -63,14 +63,18 @@ func (p *pod) makeVolume(v *Volume) error {
 	if *v.Mode&0o1000 != 0 {
 		mode |= os.ModeSticky
 	}
-	if *v.Mode&0o2000 != 0 || v.Group != nil {
+	if *v.Mode&0o2000 != 0 {
 		mode |= os.ModeSetgid
 	}
-	if err := os.Chmod(path, mode); err != nil {
-		return err
+	_, nothing := os.Stat(filepath.Join(p.root, incoming, v.Name))
+	if v.Group != nil { // fsGroup's members may write, but not to what we put there
+		mode |= os.ModeSetgid | 0o050
+		if nothing != nil {
+			mode |= 0o020
+		}
 	}
-	if _, err := os.Stat(filepath.Join(p.root, incoming, v.Name)); err != nil {
-		return nil
+	if err := os.Chmod(path, mode); err != nil || nothing != nil {
+		return err
 	}
 	return p.updateVolume(v.Name)
 }
@@ -86,6 +90,8 @@ func (p *pod) updateVolume(name string) error {
 	if volume == nil {
 		return fmt.Errorf("the pod has no volume %q", name)
 	}
+	p.updating.Lock()
+	defer p.updating.Unlock()
 	uploaded := filepath.Join(p.root, incoming, name)
 	if _, err := os.Stat(uploaded); err != nil {
 		return fmt.Errorf("nothing was uploaded to %s", uploaded)

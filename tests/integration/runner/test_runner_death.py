@@ -18,6 +18,7 @@ def test_a_runner_that_dies_takes_the_pod_along_and_follow_says_so(box: boxes.Bo
     script = f"sleep 60 & echo $! >{pids}; echo $$ >>{pids}; wait"
     follower = box.run(a_launch(a_container(script=script)))
     boxes.eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2, "it runs")
+    boxes.eventually(lambda: container(box.state()).running is not None, "the file has it")
     os.kill(box.supervisor(), signal.SIGKILL)
     state = follower.ended(within_s=5)
     assert state.failure == "the runner died"

@@ -48,6 +48,17 @@ def test_an_ordinary_user_cannot_become_another_and_says_so(poor_box: boxes.Box)
     assert ended.message == ("can't become user 1234: the machine runs us as user 65534, and only root may change")
 
 
+def test_an_ordinary_user_does_without_a_message_where_it_may_not_write(poor_box: boxes.Box) -> None:
+    main = a_container(script="exit 3", termination_message_path="/proc/nowhere/said")
+    ended = terminated(poor_box.run_to_end(a_launch(main)))
+    assert (ended.exit_code, ended.message) == (3, "")
+
+
+def test_an_ordinary_user_that_drops_capabilities_cannot_gain_any(poor_box: boxes.Box) -> None:
+    script = "grep NoNewPrivs /proc/self/status"
+    assert printed(poor_box, script, drop_capabilities=("ALL",)).split() == ["NoNewPrivs:", "1"]
+
+
 def test_an_ordinary_users_volumes_are_links(poor_box: boxes.Box) -> None:
     at = poor_box.files / "data"
     main = a_container(script=f"echo x >{at}/f; cat {at}/f", mounts=(Mount("data", str(at)),))

@@ -82,6 +82,28 @@ def test_a_sidecar_is_waited_for_stays_and_is_stopped_after_the_containers_in_re
     assert terminated(state, "slow").exit_code == 0
 
 
+def test_sidecars_outlive_the_containers_when_the_pod_is_stopped(box: boxes.Box) -> None:
+    trace = box.files / "trace"
+
+    def until_stopped(name: str, first: str) -> str:
+        return f"trap '{first}; echo {name} >>{trace}; exit 0' TERM; echo up; while :; do sleep 0.02; done"
+
+    side = a_container(name="side", script=until_stopped("side", "true"), restart="Always")
+    follower = box.run(a_launch(a_container(script=until_stopped("main", "sleep 0.3")), init=(side,)))
+    boxes.eventually(lambda: "up" in box.log() and "up" in box.log("side"), "both are up")
+    follower.ask("stop")
+    follower.ended()
+    assert trace.read_text().split() == ["main", "side"]
+
+
+def test_readiness_of_init_steps_is_that_they_are_done(box: boxes.Box) -> None:
+    step = a_container("sleep", "0.3", name="step", restart="OnFailure")
+    follower = box.run(a_launch(a_container("true"), init=(step,)))
+    state = follower.running("step")
+    assert container(state, "step").started and not container(state, "step").ready
+    assert container(follower.ended(), "step").ready
+
+
 def test_a_sidecar_that_fails_is_restarted_while_the_containers_run(box: boxes.Box) -> None:
     side = a_container(name="side", script="exit 1", restart="Always")
     follower = box.run(a_launch(a_container("sleep", "60"), init=(side,)))

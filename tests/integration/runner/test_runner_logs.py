@@ -163,6 +163,16 @@ def test_the_logs_end_is_cut_at_2048_bytes(box: boxes.Box) -> None:
     assert len(message) == 2048 and message.endswith("4\n")
 
 
+def test_a_link_instead_of_a_message_is_not_followed(either_box: boxes.Box) -> None:
+    secret, path = either_box.files / "secret", either_box.files / "said"
+    secret.write_text("secret")
+    secret.chmod(0o600)
+    script = f"rm -f {path} 2>/dev/null; ln -sf {secret} {path} 2>/dev/null; exit 1"
+    state = either_box.run_to_end(a_launch(a_container(script=script, termination_message_path=str(path))))
+    assert terminated(state).message == ""
+    assert secret.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_message_outranks_the_log(box: boxes.Box) -> None:
     path = box.files / "said"
     main = a_container(script=f"echo noise; echo -n this >{path}; exit 1", termination_message_path=str(path),

@@ -120,6 +120,16 @@ def test_pre_stop_by_http_and_sleep(box: boxes.Box) -> None:
     assert 0.9 < time.monotonic() - began < 4
 
 
+def test_an_http_hook_asks_for_an_answer_only(box: boxes.Box) -> None:
+    with servers.answering(lambda path: (500, "")) as server:
+        hook = Action("http", port=server.port, path="/")
+        follower = box.run(a_launch(a_container("sleep", "60", post_start=hook, pre_stop=hook)))
+        follower.until(lambda state: container(state).started)
+        follower.ask("stop")
+        assert boxes.reasons(follower.ended()) == ["Created", "Started", "Killing"]
+        assert len(server.asked) == 2
+
+
 def test_a_failing_pre_stop_hook_is_told_and_the_stop_goes_on(box: boxes.Box) -> None:
     follower = box.run(a_launch(a_container("sleep", "60", pre_stop=Action("exec", command=("false",)))))
     follower.running()
