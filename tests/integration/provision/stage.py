@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,9 +36,10 @@ def pool(workers: int) -> concurrent.futures.ThreadPoolExecutor:
 
 
 class Service:
-    """Started on loopback; `settings` are environment variables."""
+    """Started on loopback; `settings` are environment variables, `command` another way to start it than ours."""
 
-    def __init__(self, log: Path, **settings: str) -> None:
+    def __init__(self, log: Path, *, command: Sequence[str] = BAREBOAT, **settings: str) -> None:
+        self._command = command
         self._settings = {"HOST": "127.0.0.1", "PORT": str(free_port()), **settings}
         self._log = log
         self.url = f"http://{self._settings['HOST']}:{self._settings['PORT']}"
@@ -45,7 +47,7 @@ class Service:
     def __enter__(self) -> Self:
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                BAREBOAT, env=environment(**self._settings), stdout=log, stderr=subprocess.STDOUT
+                self._command, env=environment(**self._settings), stdout=log, stderr=subprocess.STDOUT
             )
         give_up_s = time.monotonic() + START_S
         while True:

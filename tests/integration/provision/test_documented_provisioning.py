@@ -1,10 +1,12 @@
 """What the documentation of the service shows, run word for word; and each of its variables."""
 
 import json
+import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,7 +38,8 @@ ANSWER = """\
   "namespace": "default"
 }
 """
-EXAMPLE = Path(__file__).parents[3] / "deploy" / "examples" / "provision.yaml"
+ROOT = Path(__file__).parents[3]
+EXAMPLE = ROOT / "deploy" / "examples" / "provision.yaml"
 Serve = Callable[..., stage.Service]
 
 
@@ -58,6 +61,20 @@ def test_documented_command_gives_the_documented_answer_but_for_the_digits(serve
     finally:
         service.ask("DELETE", f"/provision/{json.loads(told)['pod_name']}")
     assert kubectl("get", "pods,secrets", "-o", "name") == ""
+
+
+def test_documented_way_to_run_it_starts_the_same_service(
+    sandbox: controlplane.ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    command = ("bash", "-c", f"cd {ROOT} && cd operator && exec python server_operator.py")
+    settings = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "KUBECONFIG": str(sandbox.kubeconfig_path),
+    }
+    with stage.Service(tmp_path / "log", command=command, NAMESPACE=namespace, PORT="8088", **settings):
+        told = run(COMMAND.replace(ELIDED, keys.a_key()))
+    shown = ANSWER.replace('"default"', f'"{namespace}"')
+    assert re.sub(r"-[0-9a-f]{8}-", "-67c5f2f8-", told) == shown
 
 
 def test_documented_body_without_a_port_works_too(serve: Serve, namespace: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pydantic
@@ -18,6 +19,7 @@ from bareboat.proxy import sweep
 from bareboat.sandbox import controlplane
 
 LATER_S = 3600.0
+EXAMPLE = Path(__file__).parents[3] / "deploy" / "examples" / "proxy-statefulset.yaml"
 
 
 def a_stateful_set(name: str, replicas: int) -> dict[str, Any]:
@@ -63,6 +65,12 @@ async def test_only_instances_whose_stateful_set_pod_is_gone_are_ended_and_only_
         await account.close()
         kubectl("delete", "statefulset", name)
     assert sorted(record["id"] for record in cloud.live()) == sorted(kept)
+
+
+def test_the_example_is_taken_by_the_api_server(kubectl: Kubectl) -> None:
+    made = kubectl("apply", "--dry-run=server", "-f", str(EXAMPLE))
+    kinds = ["secret/", "service/", "service/", "statefulset.apps/", "deployment.apps/"]
+    assert sorted(line.partition("vast-")[0] for line in made.splitlines()) == sorted(kinds)
 
 
 async def test_the_command_says_what_it_needs_and_judges_nothing_without_the_cluster(
