@@ -57,7 +57,9 @@ def until(wanted: Callable[[], T], what: str | Callable[[], object], deadline_s:
 
 
 class Vast:
-    """A simulated Vast.ai in a process of its own."""
+    """A simulated Vast.ai in a process of its own; other clouds have the same controls."""
+
+    cloud = "vast"
 
     def __init__(self, folder: Path, *, speed: float, seed: int = 7, script: Json | None = None) -> None:
         self._folder = folder
@@ -71,9 +73,10 @@ class Vast:
         self.url = self.key = self.registry_url = ""
 
     def __enter__(self) -> Self:
-        with (self._folder / "vast.log").open("w") as log:
+        log_path = self._folder / f"{self.cloud}.log"
+        with log_path.open("w") as log:
             self._process = subprocess.Popen(
-                [*BAREBOAT, "simulate", "vast", "--exit-with-stdin", *self._arguments],
+                [*BAREBOAT, "simulate", self.cloud, "--exit-with-stdin", *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -82,7 +85,7 @@ class Vast:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise AssertionError(f"the simulator did not start: {(self._folder / 'vast.log').read_text()}")
+            raise AssertionError(f"the simulator did not start: {log_path.read_text()}")
         announced = json.loads(line)
         self.url, self.key = announced["url"], announced["api_key"]
         self.registry_url = announced["registry_url"]
@@ -157,6 +160,8 @@ class Vast:
 class Node:
     """`bareboat node` in a process of its own, which may be killed and started again."""
 
+    door = "node"
+
     def __init__(self, cluster: "Cluster", name: str, log_path: Path, environment: dict[str, str]) -> None:
         self.name = name
         self._cluster = cluster
@@ -175,7 +180,7 @@ class Node:
     def start(self, *, wait: bool = True) -> None:
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*BAREBOAT, "node"],
+                [*BAREBOAT, self.door],
                 env=clean_environment() | self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -185,7 +190,7 @@ class Node:
             until(self._is_ready, lambda: f"node {self.name} registered; its log:\n{self.log[-3000:]}", START_S)
 
     def _is_ready(self) -> bool:
-        assert self.running, f"bareboat node ended:\n{self.log[-3000:]}"
+        assert self.running, f"bareboat {self.door} ended:\n{self.log[-3000:]}"
         node = self._cluster.find("nodes", self.name)
         return node is not None and condition(node, "Ready") == "True"
 
@@ -203,7 +208,7 @@ class Node:
             return self._process.wait(20)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"bareboat node did not end on SIGTERM:\n{self.log[-3000:]}") from None
+            raise AssertionError(f"bareboat {self.door} did not end on SIGTERM:\n{self.log[-3000:]}") from None
 
 
 class Cluster:
@@ -237,7 +242,7 @@ class Cluster:
 
     def create(self, manifest: Json) -> Json:
         """As it stands once created; faster than kubectl."""
-        kind = {"Pod": "pods", "ConfigMap": "configmaps"}[manifest["kind"]]
+        kind = {"Pod": "pods", "ConfigMap": "configmaps", "Job": "jobs"}[manifest["kind"]]
         status, answer = self._ask("POST", self._path(kind), json.dumps(manifest))
         assert status == 201, answer
         return answer
@@ -300,7 +305,8 @@ class Cluster:
 
     def _path(self, kind: str, name: str = "") -> str:
         place = "" if kind in ("nodes", "namespaces") else f"/namespaces/{self.namespace}"
-        return f"/api/v1{place}/{kind}{'/' if name else ''}{name}"
+        group = "/apis/batch/v1" if kind == "jobs" else "/api/v1"
+        return f"{group}{place}/{kind}{'/' if name else ''}{name}"
 
     def _ask(self, method: str, path: str, body: str | None = None) -> tuple[int, Json]:
         for again in (True, False):
@@ -475,7 +481,11 @@ def _first_label(instance: Json) -> str:
 
 def clean_environment() -> dict[str, str]:
     """Without whatever the person who runs the tests has set for their own."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("BAREBOAT_", "VAST_", "KUBE"))}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("BAREBOAT_", "VAST_", "RUNPOD_", "KUBE"))
+    }
 
 
 @contextlib.contextmanager
