@@ -231,15 +231,22 @@ class Monitor:
         """Forks `work` into the machine, under its memory limit."""
         if self._main is None:
             return None
+        go_read, go_write = os.pipe()
         try:
             pid = self._fork_inside(self._main)
+            if pid == 0:
+                os.close(go_write)
+                # Whatever it forks is bound by the limit only once it is itself.
+                ns.run_in_child(lambda: work() if os.read(go_read, 1) else None)
+            if self._group:
+                with contextlib.suppress(OSError):
+                    self._group.add(pid)
+            os.write(go_write, b"g")
         except (ProcessLookupError, FileNotFoundError):
             return None
-        if pid == 0:
-            ns.run_in_child(work)
-        if self._group:
-            with contextlib.suppress(OSError):
-                self._group.add(pid)
+        finally:
+            os.close(go_read)
+            os.close(go_write)
         return pid
 
     def _be_sshd(self, listener: socket.socket) -> None:
