@@ -248,6 +248,26 @@ async def test_trap_14_a_reset_of_a_data_stream_is_a_normal_end() -> None:
         await asyncio.wait_for(left.wait(), 5)
 
 
+async def test_trap_14_a_reset_ends_the_connection_to_the_pod_as_well() -> None:
+    arrived, left = asyncio.Event(), asyncio.Event()
+
+    async def waits(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await reader.read()
+        left.set()
+        writer.close()
+
+    async with await asyncio.start_server(waits, "127.0.0.1", 0) as server, streaming.kubelet() as kubelet:
+        client = await forwarding(kubelet)
+        error, data = await a_pair(client, "1", server.sockets[0].getsockname()[1])
+        await asyncio.wait_for(arrived.wait(), 5)
+        client.session.reject(data, spdy_framing.CANCEL)
+        client.flush()
+        await asyncio.wait_for(left.wait(), 5)
+        await client.until(lambda: error in client.ended)
+        assert client.received[error] == b""
+
+
 async def test_trap_17_the_end_of_a_terminal_is_the_end_of_its_output() -> None:
     async with streaming.kubelet() as kubelet:
         command = await kubelet.exec("sh", "-c", "tty; stty size; exit 5", stdin=True, tty=True)

@@ -53,8 +53,6 @@ async def _carry(wire: wires.Wire, asked: remotecommand.Asked, process: containe
         exit_code = await process.wait()
         for task in feeding:
             task.cancel()
-    # Input that nobody reads any more must not stall the connection that the status has to pass.
-    wire.drop_input()
     return exit_code
 
 

@@ -32,7 +32,8 @@ class Wire(Protocol):
         ...
 
     async def end(self, outcome: remotecommand.Outcome, patience_s: float) -> None:
-        """The status, the end of all streams, and goodbye, for which a client that reads slowly has `patience_s`."""
+        """The status, the end of all streams, and goodbye, for which a client that reads slowly has `patience_s`. Input
+        that nobody reads any more is dropped: it must not stall the connection that the status has to pass."""
         ...
 
 
