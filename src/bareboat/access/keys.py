@@ -48,12 +48,13 @@ def make(comment: str = "bareboat") -> Pair:
     """A new pair. `comment` shows in the public line: whose key it is."""
     if not comment or comment.split() != [comment]:
         raise BadKey(f"the comment {comment!r} of a key has to be one word")
-    return _pair(asyncssh.generate_private_key(KIND, comment=comment))
+    key = asyncssh.generate_private_key(KIND, comment=comment)
+    return Pair(key.export_private_key().decode(), _public(key))
 
 
 def load(private: str) -> Pair:
     """From the private key alone. Raises BadKey."""
-    return _pair(_import(private))
+    return Pair(f"{private.strip()}\n", _public(_import(private)))
 
 
 @functools.lru_cache(maxsize=32)
@@ -91,14 +92,12 @@ def _import(private: str) -> asyncssh.SSHKey:
         raise BadKey("there is no private key")
     try:
         key = asyncssh.import_private_key(private)
-    except asyncssh.KeyEncryptionError:
-        raise BadKey("the private key has a passphrase; it must have none") from None
-    except asyncssh.KeyImportError:
-        raise BadKey("this is no private key in OpenSSH's format") from None
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
+        raise BadKey("this is no private key in OpenSSH's format without a passphrase") from None
     if key.get_algorithm() != KIND:
         raise BadKey(f"the private key is of type {key.get_algorithm()}; it has to be {KIND}")
     return key
 
 
-def _pair(key: asyncssh.SSHKey) -> Pair:
-    return Pair(key.export_private_key().decode(), key.export_public_key().decode().strip())
+def _public(key: asyncssh.SSHKey) -> str:
+    return key.export_public_key().decode().strip()
