@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 )
@@ -31,6 +32,8 @@ func main() {
 	if len(os.Args) < 2 {
 		os.Exit(complain(exitUsage, "%s", usageText))
 	}
+	// A machine for rent may have hundreds of processors; what Go keeps for each would be most of our memory.
+	runtime.GOMAXPROCS(min(4, runtime.NumCPU()))
 	debug.SetGCPercent(50)
 	switch os.Args[1] {
 	case "enter":

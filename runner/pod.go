@@ -126,7 +126,11 @@ func (p *pod) setDeadline(deadline time.Time) {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
-	p.timer = time.AfterFunc(time.Until(deadline), p.killNow.let)
+	if left := time.Until(deadline); left > 0 {
+		p.timer = time.AfterFunc(left, p.killNow.let)
+	} else {
+		p.killNow.let()
+	}
 }
 
 func (p *pod) grace() time.Duration { return time.Duration(*p.launch.GraceS) * time.Second }

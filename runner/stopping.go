@@ -76,6 +76,10 @@ func (u *unit) soon(own *int, done *gate) *gate {
 		grace = time.Duration(*own) * time.Second
 	}
 	killNow := newGate()
+	if grace == 0 {
+		killNow.let()
+		return killNow
+	}
 	go func() {
 		select {
 		case <-time.After(grace):
