@@ -149,6 +149,7 @@ async def offload(
         program.supervised |= {
             "offload.credit": purses.run,
             "offload.policy": policy.run,
+            "offload.results": policy.results.run,
             **{f"offload.{name}": each.run for name, each in policy.informers.items()},
         }
         state = health.Health(

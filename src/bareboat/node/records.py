@@ -70,6 +70,7 @@ class Record:
     offer_id: str = ""
     machine_id: str = ""
     gpu: str = ""
+    region: str = ""
     usd_per_hour: float = 0.0
     image: str = ""
     wanted_image: str = ""
@@ -157,6 +158,7 @@ class Record:
         self.offer_id = offer.id
         self.machine_id = offer.machine_id or ""
         self.gpu = f"{offer.gpu_count}x {offer.gpu_name}"
+        self.region = offer.region or ""
         self.usd_per_hour = usd_per_hour
 
     def rented(self, instance_id: str, now_s: float) -> None:
@@ -196,6 +198,7 @@ class Record:
             notes.OFFER: self.offer_id or None,
             notes.MACHINE: self.machine_id or None,
             notes.GPU: self.gpu or None,
+            notes.REGION: self.region or None,
             notes.PRICE: f"{self.usd_per_hour:.4f}" if self.cloud else None,
             notes.INSTANCE: f"{self.cloud}/{self.instance_id}" if rented else None,
             notes.IMAGE: self.image or None,
@@ -218,6 +221,7 @@ def from_pod(pod: pods.Pod, now_s: float) -> Record:
     record.offer_id = known.get(notes.OFFER, "")
     record.machine_id = known.get(notes.MACHINE, "")
     record.gpu = known.get(notes.GPU, "")
+    record.region = known.get(notes.REGION, "")
     record.image = known.get(notes.IMAGE, "")
     record.usd_per_hour = usd(known.get(notes.PRICE), DEAREST_USD_PER_HOUR)
     record.spent_usd = usd(known.get(notes.SPENT), DEAREST_USD_PER_HOUR * (now_s - created_s) / 3600)

@@ -15,7 +15,7 @@ import structlog
 from bareboat.kube import client as clients
 from bareboat.kube import errors, events, informer, resources
 from bareboat.offload import binder as binders
-from bareboat.offload import jobs, ledger, policy, telling, wishes
+from bareboat.offload import jobs, ledger, policy, results, telling, wishes
 from bareboat.plumbing import clock as clocks
 from bareboat.workload import annotations as notes
 
@@ -52,6 +52,7 @@ class Offload:
         reconcile_s: float = 30.0,
     ) -> None:
         self.rules = rules
+        self._by_uid: dict[str, jobs.Job] = {}
         self.jobs = informer.Informer(client, resources.JOBS, jobs.Job, clock=clock)
         self.waiting = informer.Informer(
             client, resources.PODS, jobs.Pod, field_selector="spec.nodeName=,status.phase=Pending", clock=clock
@@ -63,6 +64,7 @@ class Offload:
             client, resources.NODES, jobs.Node, field_selector=f"metadata.name={node_name}", clock=clock
         )
         self.ledger = ledger.Ledger(clock, rules.max_usd_per_hour)
+        self.results = results.Results(client, recorder, clock, self.placed, self._by_uid.get)
         self.passed_s: float | None = None
         self.bound = self.taken = 0
         self._recorder = recorder
@@ -71,7 +73,6 @@ class Offload:
         self._binder = binder
         self._trouble = trouble
         self._reconcile_s = reconcile_s
-        self._by_uid: dict[str, jobs.Job] = {}
         self._pods_by_job: dict[str, dict[str, jobs.Pod]] = {}
         self._reads: dict[str, Read] = {}
         self._unfit: dict[str, tuple[str, str]] = {}
@@ -96,9 +97,6 @@ class Offload:
     def trouble(self) -> str | None:
         """Why nothing can leave now, of the clouds or of the Node."""
         return self._trouble() or self.ledger.trouble()
-
-    def job(self, uid: str) -> jobs.Job | None:
-        return self._by_uid.get(uid)
 
     async def run(self) -> None:
         """Plans and binds until cancelled."""
@@ -248,6 +246,7 @@ class Offload:
         if new is None and old is not None:
             for several in (self._by_uid, self._reads, self._unfit, self._told):
                 several.pop(old.metadata.uid, None)
+            self.results.forget(old.metadata.uid)
         if new is not None:
             self._by_uid[new.metadata.uid] = new
             self._read(new)
