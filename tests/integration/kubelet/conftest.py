@@ -82,8 +82,9 @@ class Kubelet:
     sources: dict[tuple[str, str], Source]
     names: Names
 
-    async def run_pod(self, name: str, log: Source) -> str:
-        """Creates a pod bound to the node, says it runs, and returns its name. Its container is `main`."""
+    async def run_pod(self, name: str, log: Source, *, init: str = "", also: str = "") -> str:
+        """Creates a pod bound to the node, says it runs, and returns its name. Its container is `main`; `init` names
+        one that has run before it, `also` one beside it."""
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -91,7 +92,8 @@ class Kubelet:
             "spec": {
                 "nodeName": self.node,
                 "automountServiceAccountToken": False,
-                "containers": [{"name": "main", "image": "example.com/any"}],
+                "containers": [{"name": each, "image": "example.com/any"} for each in ("main", also) if each],
+                "initContainers": [{"name": init, "image": "example.com/any"}] if init else [],
             },
         }
         await self.api.create(resources.PODS.path(NAMESPACE), pod)

@@ -5,7 +5,7 @@ import time
 
 from tests.integration.kubelet import conftest
 
-from bareboat.kubelet import logs, polled_logs
+from bareboat.kubelet import cri_logs, logs, polled_logs
 from bareboat.plumbing import clock as clocks
 from bareboat.sandbox import controlplane
 
@@ -37,6 +37,34 @@ async def test_kubectl_logs_shows_timestamps(kubelet: conftest.Kubelet) -> None:
     pod = await kubelet.run_pod("timestamps", conftest.Log([line]))
     done = await kubelet.kubectl("logs", pod, "--timestamps")
     assert done.stdout == "2026-09-21T14:13:20.000000042Z hello\n"
+
+
+async def test_kubectl_logs_reads_files_of_several_containers_init_containers_too(kubelet: conftest.Kubelet) -> None:
+    """Files as a container runtime writes them: parts of long lines, both streams."""
+    pod = await kubelet.run_pod("several", written_file("stdout F from main"), init="setup", also="helper")
+    kubelet.sources[pod, "setup"] = written_file("stdout F prepared", "stderr F warned")
+    kubelet.sources[pod, "helper"] = written_file("stdout P a long ", "stdout F line", "stdout F last")
+    kubelet.sources[pod, "previous helper"] = written_file("stdout F of the run before")
+    for arguments, expected in [
+        (["-c", "setup"], "prepared\nwarned\n"),
+        (["-c", "helper"], "a long line\nlast\n"),
+        (["-c", "helper", "--tail=1", "--timestamps"], "2026-09-21T14:13:22.000000000Z last\n"),
+        (["-c", "helper", "--previous"], "of the run before\n"),
+        (["--all-containers"], "prepared\nwarned\nfrom main\na long line\nlast\n"),
+        (
+            ["--all-containers", "--prefix", "--tail=1"],
+            "".join(f"[pod/several/{line}\n" for line in ("setup] warned", "main] from main", "helper] last")),
+        ),
+    ]:
+        done = await kubelet.kubectl("logs", pod, *arguments)
+        assert (done.returncode, done.stdout, done.stderr) == (0, expected, ""), arguments
+
+
+def written_file(*entries: str) -> conftest.Source:
+    """One entry each second, without its time."""
+    reader = cri_logs.Reader()
+    text = "".join(f"2026-09-21T14:13:{20 + number}.000000000Z {entry}\n" for number, entry in enumerate(entries))
+    return conftest.Log(list(reader.feed(text.encode())))
 
 
 async def test_kubectl_logs_follows_until_the_container_ends(kubelet: conftest.Kubelet) -> None:

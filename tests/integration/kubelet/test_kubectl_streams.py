@@ -95,6 +95,18 @@ async def test_exec_returns_the_commands_exit_code(machine: Machine, websockets:
 
 
 @WAYS
+async def test_many_execs_at_once_keep_their_exit_codes_and_outputs_apart(machine: Machine, websockets: str) -> None:
+    async def one(number: int) -> tuple[int, bytes]:
+        script = f"echo {number}; exit {number % 4}"
+        done = await machine.run("exec", POD, "--", "sh", "-c", script, websockets=websockets)
+        return done.code, done.out
+
+    assert await asyncio.gather(*(one(number) for number in range(24))) == [
+        (number % 4, b"%d\n" % number) for number in range(24)
+    ]
+
+
+@WAYS
 async def test_a_command_that_can_not_start_says_why(machine: Machine, websockets: str) -> None:
     done = await machine.run("exec", POD, "--", "no-such-program", websockets=websockets)
     assert done.code == 1
