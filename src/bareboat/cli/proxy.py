@@ -45,9 +45,7 @@ def sweep(
     yes: Annotated[bool, typer.Option("--yes", help="End them; without it they are only shown.")] = False,
     unnamed: Annotated[
         bool,
-        typer.Option(
-            help="Also those made without BAREBOAT_CLUSTER_ID: only if no other cluster rents here."
-        ),
+        typer.Option(help="Also those made without BAREBOAT_CLUSTER_ID: only if no other cluster rents here."),
     ] = False,
     kubeconfig: Annotated[Path | None, typer.Option(help="Default: KUBECONFIG, ~/.kube/config, in-cluster.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,

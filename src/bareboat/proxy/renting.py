@@ -130,8 +130,11 @@ class Note:
 
     def closes(self) -> None:
         """From now on nothing is rented, by this process or the one that serves beside it, until the next `begins`."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._over.touch()
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._over.touch()
+        except OSError as error:
+            log.warning("note.unwritten", path=str(self._over), why=str(error))
 
     @property
     def is_closed(self) -> bool:
@@ -142,12 +145,12 @@ class Note:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._over.unlink(missing_ok=True)
-            self._life.touch(exist_ok=False)
-        except FileExistsError:
-            return False
+            first = not self._life.exists()
+            self._life.touch()
         except OSError as error:
             log.warning("note.unwritten", path=str(self._life), why=str(error))
-        return True
+            return True
+        return first
 
 
 class Renter:

@@ -130,6 +130,14 @@ def test_a_note_that_makes_no_sense_is_a_try_of_just_now(tmp_path: Path) -> None
     assert note.left(100.0) == renting.Attempt("", 100.0)
 
 
+def test_a_folder_that_can_t_be_written_costs_time_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    note = renting.Note(tmp_path / "file" / "attempt.json")
+    note.closes()
+    note.write("a", 1.0)
+    assert note.begins() and note.begins() and not note.is_closed
+
+
 def test_a_folder_knows_whether_it_has_seen_a_life(tmp_path: Path) -> None:
     note = renting.Note(tmp_path / "state" / "attempt.json")
     assert note.begins() and not note.begins()
