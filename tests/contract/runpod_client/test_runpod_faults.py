@@ -238,6 +238,18 @@ async def test_why_a_pod_stopped_is_asked_once() -> None:
         assert rig.simulator.requests["POST /graphql"] == 1
 
 
+async def test_a_pod_whose_end_was_asked_for_needs_no_explanation() -> None:
+    async with rigs.simulated() as rig:
+        bought = await _rented(rig)
+        rig.fault("destroy_fails", how="lingers", for_s=30)
+        await rig.cloud.destroy(bought.id)
+        assert (await _read(rig, bought, 10)).state is State.STOPPED
+        await rig.cloud.instances()
+        assert "POST /graphql" not in rig.simulator.requests
+        await rig.advance(60)
+        assert await rig.cloud.instance(bought.id) is None
+
+
 async def test_a_container_that_ended_stays_ended_however_long_its_successor_runs() -> None:
     async with rigs.simulated() as rig:
         bought = await _rented(rig)

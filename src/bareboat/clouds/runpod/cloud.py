@@ -120,6 +120,7 @@ class RunpodCloud:
         """One `DELETE`, repeated when it was throttled or lost. A stop would go on billing a volume."""
         if not _ID.fullmatch(instance_id):
             return
+        self._stories.setdefault(instance_id, "its end was asked for")
         await self._backends.ask(lambda backend: backend.end(instance_id))
 
     async def logs(self, instance_id: str, tail: int | None = None) -> str:

@@ -125,8 +125,10 @@ class Pods:
         """In the words of v2."""
         now_s, about = self._sim.estate.clock.now_s(), terms(rental)
         moment = rental.at(now_s)
-        if rental.is_gone(now_s) or rental.destroy_asked_s is not None:
+        if rental.is_gone(now_s):
             return "TERMINATED"
+        if rental.destroy_asked_s is not None:
+            return "EXITED"
         if rental.outbid and self._sim.switches.outbid == "TERMINATED":
             return "TERMINATED"
         if moment.stage is Stage.PULLING and moment.message:
@@ -153,6 +155,8 @@ class Pods:
         """`lastStatusChange`."""
         now_s, about = self._sim.estate.clock.now_s(), terms(rental)
         moment = rental.at(now_s)
+        if rental.destroy_asked_s is not None:
+            return about.text
         if rental.outbid:
             return f"Outbid: {js_date(moment.at_s)}"
         if moment.message and moment.stage in (Stage.PULLING, Stage.CREATED):
