@@ -130,17 +130,21 @@ class Machine:
         line = _line(command, env)
 
         async def begin(connection: asyncssh.SSHClientConnection, leave: Callable[[], None]) -> processes.Process:
-            _, session = await connection.create_session(
-                lambda: processes.Session(leave),
-                f"exec 2>&1; {line}" if joined else line,
-                encoding=None,
-                window=processes.WINDOW_BYTES,
-                max_pktsize=processes.PACKET_BYTES,
-                request_pty=False if terminal is None else "force",
-                term_type=None if terminal is None else terminal.kind,
-                term_size=None if terminal is None else (terminal.columns, terminal.rows),
-            )
-            assert isinstance(session, processes.Session)
+            session = processes.Session(leave)
+            try:
+                await connection.create_session(
+                    lambda: session,
+                    f"exec 2>&1; {line}" if joined else line,
+                    encoding=None,
+                    window=processes.WINDOW_BYTES,
+                    max_pktsize=processes.PACKET_BYTES,
+                    request_pty=False if terminal is None else "force",
+                    term_type=None if terminal is None else terminal.kind,
+                    term_size=None if terminal is None else (terminal.columns, terminal.rows),
+                )
+            except BaseException:
+                session.abandon()
+                raise
             return processes.Process(self.instance_id, session)
 
         try:

@@ -45,6 +45,11 @@ class Session(asyncssh.SSHClientProcess[bytes]):
         super().connection_lost(exc)
         self._leave()
 
+    def abandon(self) -> None:
+        """Closes the channel of a command whose caller no longer waits for its start."""
+        if getattr(self, "_chan", None) is not None:
+            self._chan.abort()
+
 
 _SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "FPE": 8, "KILL": 9, "USR1": 10, "SEGV": 11, "USR2": 12}
 _SIGNALS |= {"PIPE": 13, "ALRM": 14, "TERM": 15}

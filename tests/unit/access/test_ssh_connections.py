@@ -125,6 +125,27 @@ async def test_thirty_connections_leave_no_task_behind(ring: keys.Ring, server: 
     await parts.until(lambda: asyncio.all_tasks() == before)
 
 
+async def test_closing_in_the_middle_of_a_login_hangs_up(ring: keys.Ring) -> None:
+    heard, over = asyncio.Event(), asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.set()
+        await reader.read()
+        over.set()
+        writer.close()
+
+    async with (
+        await asyncio.start_server(mute, "127.0.0.1", 0) as serving,
+        connections.Connections(lambda: ring, clocks.ManualClock()) as known,
+        asyncio.timeout(10),
+    ):
+        address = connections.Address("127.0.0.1", serving.sockets[0].getsockname()[1])
+        way = known.open("i-1", [address])
+        await heard.wait()
+        await way.close()
+        await over.wait()
+
+
 async def test_work_at_each_connection_is_done_before_it_counts_as_up_and_again_after_a_drop(
     ring: keys.Ring, server: parts.Server
 ) -> None:
