@@ -102,7 +102,7 @@ func (p *pod) updateVolume(name string) error {
 	if err := moveTree(uploaded, staged); err != nil {
 		return err
 	}
-	if err := os.Chmod(staged, 0o755); err != nil {
+	if err := openFolders(staged); err != nil {
 		return err
 	}
 	if volume.Group != nil {
@@ -119,6 +119,16 @@ func moveTree(source, target string) error {
 		}
 	}
 	return err
+}
+
+// openFolders, since the pod's users need a way to the files whatever modes the upload gave to folders on the way.
+func openFolders(top string) error {
+	return filepath.WalkDir(top, func(path string, item os.DirEntry, err error) error {
+		if err != nil || !item.IsDir() {
+			return err
+		}
+		return os.Chmod(path, 0o755)
+	})
 }
 
 // giveToGroup does what fsGroup asks of files that the pod gets: readable by the group whatever their mode says.

@@ -39,6 +39,14 @@ def test_uploaded_files_are_at_their_path_with_their_modes(either_box: boxes.Box
     assert mounted(either_box, script, Mount("config", str(at))) == "a=1\ndeep\n400\n..\n"
 
 
+def test_other_users_find_their_way_through_uploaded_folders(either_box: boxes.Box) -> None:
+    uploaded(either_box, "config", folder__deep="deep\n")
+    for folder in ("incoming/config/folder", "incoming/config", "incoming"):
+        (either_box.root / folder).chmod(0o700)
+    at = either_box.files / "config"
+    assert mounted(either_box, f"cat {at}/folder/deep", Mount("config", str(at)), user="1234") == "deep\n"
+
+
 def test_an_empty_volume_is_shared_by_containers_and_init_steps(either_box: boxes.Box) -> None:
     at = either_box.files / "shared"
     mount = (Mount("shared", str(at)),)
