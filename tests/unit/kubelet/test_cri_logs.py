@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bareboat.kubelet import cri_logs, logs
@@ -35,6 +35,7 @@ def read(pieces: Iterable[bytes]) -> list[logs.LogLine]:
     return [*lines, *reader.end()]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(FILE))))
 def test_lines_survive_any_split_and_parts_are_joined(cuts: list[int]) -> None:
     assert read(FILE[start:end] for start, end in itertools.pairwise([0, *sorted(cuts), len(FILE)])) == LINES

@@ -1,7 +1,7 @@
 """Which streams make a forwarded connection."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bareboat.kubelet.streams import portforward
@@ -11,6 +11,7 @@ def headers(kind: str, port: str = "80", request: str = "") -> dict[str, str]:
     return {"streamtype": kind, "port": port, **({"requestid": request} if request else {})}
 
 
+@settings(deadline=None)
 @given(st.permutations([(number, kind) for number in range(5) for kind in ("error", "data")]))
 def test_pairs_find_each_other_in_any_order(order: list[tuple[int, str]]) -> None:
     pairing = portforward.Pairing()

@@ -5,7 +5,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bareboat.kubelet.streams import remotecommand as words
@@ -61,6 +61,7 @@ def test_status_is_plain_text_before_v4_and_nothing_on_success(protocol: str) ->
     assert words.status(protocol, words.Outcome(failure="gone")) == b"gone"
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 65535)), max_size=6), st.lists(st.integers(0, 300)))
 def test_terminal_sizes_survive_any_split(sizes: list[tuple[int, int]], cuts: list[int]) -> None:
     stream = b"".join(json.dumps({"Width": w, "Height": h}).encode() + b"\n" for w, h in sizes)
@@ -78,6 +79,7 @@ def test_what_is_no_terminal_size_is_refused(data: bytes) -> None:
         words.SizeDecoder().feed(data)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(words.WEBSOCKET_PROTOCOLS), st.integers(0, 4), st.binary(max_size=100))
 def test_messages_survive_the_round_trip(protocol: str, channel: int, data: bytes) -> None:
     assert words.unpack(protocol, words.pack(protocol, channel, data)) == words.Sent(channel, data)

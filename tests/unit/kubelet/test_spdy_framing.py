@@ -63,7 +63,7 @@ def pieces(stream: bytes, cuts: list[int]) -> list[bytes]:
     return [stream[start:end] for start, end in itertools.pairwise(at)]
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(frames, max_size=12), st.lists(st.integers(0, 10_000), max_size=12))
 def test_frames_survive_any_split(sent: list[framing.Frame], cuts: list[int]) -> None:
     encoder, decoder = framing.Encoder(), framing.Decoder()
@@ -84,7 +84,7 @@ def test_frames_survive_being_cut_at_every_byte() -> None:
     assert joined(received) == sent
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=300))
 def test_noise_is_refused_or_ignored_and_never_crashes(noise: bytes) -> None:
     decoder = framing.Decoder()

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fakes import local_containers
 from tests.unit.kubelet import serving, streaming
@@ -331,6 +331,7 @@ async def test_a_client_that_reads_slowly_gets_everything_and_the_status() -> No
         assert len(command.text("stdout")) == 3_000_000
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text("GET POST/exec?&=%\r\n: Upgrade", max_size=200).map(str.encode))
 def test_a_head_of_any_bytes_is_read_or_refused(raw: bytes) -> None:
     try:

@@ -112,7 +112,7 @@ async def stalled(kubelet: streaming.Kubelet) -> streaming.Command:
     with pytest.raises(TimeoutError):
         for _ in range(1024):
             command.client.send(command["stdin"], b"x" * 65536)
-            await asyncio.wait_for(command.client.writer.drain(), 0.3)
+            await asyncio.wait_for(command.client.writer.drain(), 0.6)
     return command
 
 

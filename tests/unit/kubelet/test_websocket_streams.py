@@ -147,7 +147,7 @@ async def test_trap_3_a_process_that_reads_nothing_hides_no_client_that_left(pee
     async with streaming.kubelet(limits) as kubelet, dialled(kubelet, exec_path("sleep", "100"), words.V5) as socket:
         with pytest.raises(TimeoutError):
             for _ in range(1024):
-                await asyncio.wait_for(socket.send_bytes(b"\0" + b"x" * 65536), 0.3)
+                await asyncio.wait_for(socket.send_bytes(b"\0" + b"x" * 65536), 0.6)
         reading = asyncio.create_task(received(socket, words.V5), name="test.reader")
         if peer == "vanishes":
             assert socket._response.connection is not None and socket._response.connection.transport is not None
