@@ -14,7 +14,8 @@ from bareboat.core import errors, instances, labels, launches, offers
 from bareboat.plumbing import clock as clocks
 from bareboat.plumbing import supervise
 from bareboat.proxy import about as abouts
-from bareboat.proxy import bans, decide, health, keeper, nginx, renting
+from bareboat.proxy import bans as bans_
+from bareboat.proxy import decide, health, keeper, nginx, renting
 
 POD = "vast-pod-0"
 LABEL = f"k8s_pod={POD}"
@@ -112,6 +113,45 @@ class FakeFront:
         self.upstream, self.is_running = upstream, True
 
 
+class FakeStore:
+    """Redis in memory: what `bans_.Store` keeps, each word of it a point at which the asking process may die."""
+
+    def __init__(self) -> None:
+        self.crash = crashes.CrashPoint()
+        self.records: dict[str, bans_.Record] = {}
+        self.waiting: dict[str, float] = {}
+        self.starts = 0
+
+    async def bans(self) -> list[bans_.Record]:
+        await self.crash.reached("redis: bans")
+        return list(self.records.values())
+
+    async def ban(self, record: bans_.Record, ttl_s: float) -> None:
+        await self.crash.reached("redis: before ban")
+        self.records[record.host_id] = record
+        await self.crash.reached("redis: banned")
+
+    async def waiting_since_s(self, pod: str, instance_id: str, since_s: float) -> float:
+        await self.crash.reached("redis: waiting")
+        return self.waiting.setdefault(instance_id, since_s)
+
+    async def waits_no_more(self, pod: str, instance_id: str) -> None:
+        await self.crash.reached("redis: waits no more")
+        self.waiting.pop(instance_id, None)
+
+    async def count_start(self, pod: str, ttl_s: float) -> int:
+        await self.crash.reached("redis: start")
+        self.starts += 1
+        return self.starts
+
+    async def forget_starts(self, pod: str) -> None:
+        await self.crash.reached("redis: forget starts")
+        self.starts = 0
+
+    async def close(self) -> None:
+        pass
+
+
 class World:
     """What outlives each process of the proxy: clock, cloud, and (unless a test wipes it) the state folder."""
 
@@ -127,6 +167,8 @@ class World:
             query=query or {"num_gpus": {"eq": 1}},
             cluster_id="east",
         )
+        self.rules: abouts.Banning | None = None
+        self.store = FakeStore()
         self.lives = 0
         self.keeper: keeper.Keeper
         self.front: FakeFront
@@ -138,7 +180,9 @@ class World:
         crash = crash or crashes.CrashPoint()
         self.cloud.crash = crash
         self.front = FakeFront(crash)
-        banned = bans.Bans(POD, "vast", None, None, self.clock)
+        self.store.crash = crash
+        store = cast(bans_.Store, self.store) if self.rules is not None else None
+        banned = bans_.Bans(POD, "vast", self.rules, store, self.clock)
         note = renting.Note(self.folder / "attempt.json")
         renter = renting.Renter(self.cloud, self.about, banned.blacklist, note, self.clock)
         pace = abouts.Pace(template_s=30.0)

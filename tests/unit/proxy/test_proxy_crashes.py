@@ -11,6 +11,7 @@ from tests.fakes import crashes
 from tests.unit.proxy import accounts
 
 from bareboat.core import errors, instances, launches
+from bareboat.proxy import about as abouts
 
 Trouble = Callable[[accounts.World], None]
 LOST = errors.OutcomeUnknown("vast", "the connection broke")
@@ -145,6 +146,42 @@ def _doubles(world: accounts.World) -> list[str]:
         for other in own
         if other.id < each.id and (other.ended_s is None or other.ended_s > each.rented_s)
     ]
+
+
+async def test_a_crash_while_a_slow_host_is_waited_for_and_left_loses_neither_ban_nor_money(tmp_path: Path) -> None:
+    at = 0
+    while True:
+        at += 1
+        crash = crashes.CrashPoint(at)
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        async with accounts.a_world(folder) as world:
+            world.rules = abouts.Banning("redis://nowhere", ban_after_s=60.0, restart_threshold=1000)
+            world.cloud.boot_s = 1e9
+            world.start(crash)
+            told = await _through_a_slow_host(world, crash)
+            assert not told, f"crash {at} at {crash.where!r}: {told}"
+            assert not _doubles(world), f"crash {at} at {crash.where!r}: {_doubles(world)}"
+        if not crash.happened.is_set():
+            break
+    assert at > 20
+
+
+async def _through_a_slow_host(world: accounts.World, crash: crashes.CrashPoint) -> str:
+    def served_elsewhere() -> bool:
+        if "h1" in world.store.records:
+            world.cloud.boot_s = 4.0
+        return bool(world.served_by) and len(world.cloud.alive) == 1
+
+    await world.run(900, until=lambda: served_elsewhere() or crash.happened.is_set())
+    if crash.happened.is_set():
+        await world.kill()
+        world.start()
+        await world.run(900, until=served_elsewhere)
+    hosts = [each.offer.host_id for each in world.cloud.alive]
+    if not served_elsewhere() or hosts == ["h1"]:
+        return f"{hosts} serve, banned are {list(world.store.records)}: {world.ended!r}"
+    return "" if list(world.store.records) == ["h1"] else f"banned are {list(world.store.records)}"
 
 
 async def test_a_crash_inside_destroy_is_taken_up_by_the_next_destroy(tmp_path: Path) -> None:
