@@ -175,6 +175,8 @@ async def measure(count: int, folder: Path) -> dict[str, float]:
                 *("--kubelet-port", "0", "--pods", str(2 * count), "--gpus", str(2 * count), "--log-level", "warning"),
                 log=folder / "node.log",
                 VAST_URL=cloud_url,
+                # The cloud of this benchmark has no machines, so there is nothing to reach by ssh.
+                BAREBOAT_ACCESS="plain",
                 VAST_API_KEY=KEY,
                 VAST_RATE_LIMIT="off",
                 VAST_SEARCH_PAGES="20",
