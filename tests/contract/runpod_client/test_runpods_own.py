@@ -88,6 +88,13 @@ async def test_a_login_that_the_account_keeps_is_named_and_none_is_made() -> Non
             await rig.cloud.rent((await rig.cloud.search(needs.Needs()))[0], launch, _mark(2))
 
 
+async def test_without_v2_logins_are_kept_by_v1() -> None:
+    async with rigs.simulated(switches={"v2": "404"}) as rig:
+        await _rented(rig, 1, LOGIN)
+        assert _names(rig) == [logins.name_of(LOGIN, _mark())]
+        assert rig.simulator.requests["POST /v1/containerregistryauth"] == 1
+
+
 async def test_a_login_that_can_never_be_stored_is_the_launchs_fault() -> None:
     async with rigs.simulated() as rig:
         with pytest.raises(errors.LaunchRefused, match="registry login"):

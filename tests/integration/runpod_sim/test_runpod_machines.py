@@ -60,6 +60,13 @@ async def test_logs_come_once_while_they_grow(account: Account) -> None:
     assert account.sim.requests["GET /v2/pods/{id}/logs"] == 1, "looking again costs no call"
 
 
+async def test_a_workload_that_never_stops_talking_is_listened_to_for_a_while(account: Account) -> None:
+    pod_id = await account.rented("busybox:latest", "sh", "-c", "while :; do echo talk; sleep 0.02; done")
+    await account.becomes(pod_id, instances.State.RUNNING)
+    async with asyncio.timeout(DEADLINE_S / 2):
+        assert (await account.cloud.logs(pod_id, tail=3)) == "talk\n" * 3
+
+
 async def test_a_log_stream_that_breaks_is_taken_up_without_doubling(account: Account) -> None:
     pod_id = await account.rented(
         "busybox:latest", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo $i; done; sleep 1000"

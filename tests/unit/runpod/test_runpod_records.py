@@ -223,5 +223,9 @@ def test_a_row_of_the_catalogue_stands_for_a_few_offers_by_its_stock() -> None:
     assert translate.row_offers(kind, "COMMUNITY", 1, {}, wire.Lowest(), None) == [], "not offered there"
 
 
+def test_nothing_that_runs_is_free() -> None:
+    assert _instance(V2 | {"cost": 0, "status": "PROVISIONING"}).usd_per_hour is None
+
+
 def test_the_row_named_unknown_is_none() -> None:
     assert wire.gpu_type(ROW | {"id": "unknown"}) is None

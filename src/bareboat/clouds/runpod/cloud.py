@@ -37,7 +37,7 @@ class RunpodCloud:
         self._clock = clock
         self._backends = backends.Backends(api, clock)
         self._catalogue = catalogue.Catalogue(api, clock, self._backends, clouds)
-        self._logins = logins.Logins(api, clock)
+        self._logins = logins.Logins(api, clock, self._backends)
         self._lives = lives.Lives()
         self._tails = logs.Tails(api, clock, quiet_s=quiet_s)
         self._stories: dict[str, str] = {}

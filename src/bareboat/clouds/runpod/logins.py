@@ -6,9 +6,10 @@ used it for a while. Only those whose name carries the cluster of the mark are e
 
 import asyncio
 import hashlib
+from typing import Any
 
 from bareboat.clouds.runpod import api as apis
-from bareboat.clouds.runpod import failures, wire
+from bareboat.clouds.runpod import backends, failures, wire
 from bareboat.core import errors, labels, launches
 from bareboat.plumbing import clock as clocks
 
@@ -19,9 +20,10 @@ UNUSED_S = 900.0
 class Logins:
     """Of one account."""
 
-    def __init__(self, api: apis.Api, clock: clocks.Clock) -> None:
+    def __init__(self, api: apis.Api, clock: clocks.Clock, several: backends.Backends) -> None:
         self._api = api
         self._clock = clock
+        self._backends = several
         self._ids: dict[str, str] = {}
         self._used_s: dict[str, float] = {}
         self._swept: set[str] = set()
@@ -62,7 +64,10 @@ class Logins:
 
     async def _list(self, cluster: str) -> dict[str, str]:
         """By name; those of the cluster are known from now on."""
-        body = await self._api.read(apis.Call("v2", "GET", "/registries"))
+        try:
+            body = await self._api.read(self._call("GET"))
+        except errors.InstanceGone as error:
+            raise errors.CloudDown(failures.CLOUD, f"its registry logins can't be listed: {error.why}") from None
         try:
             rows = wire.rows(body, "registries")
         except wire.Nonsense as error:
@@ -83,7 +88,7 @@ class Logins:
     async def _make(self, name: str, login: launches.RegistryLogin, mark: labels.Mark) -> str:
         told = {"name": name, "username": login.username, "password": login.password}
         try:
-            answer = await self._api.once(apis.Call("v2", "POST", "/registries", body=told))
+            answer = await self._api.once(self._call("POST", body=told))
         except apis.NotSent as error:
             raise errors.CloudDown(failures.CLOUD, str(error)) from None
         except apis.Lost as error:
@@ -98,6 +103,12 @@ class Logins:
             return await self._made_after_all(name, mark, failures.shown(failure))
         raise failures.of_read(failure)
 
+    def _call(self, method: str, more: str = "", body: Any = None) -> apis.Call:
+        """To the API that pods are made by: ids are the same in both."""
+        api = self._backends.present.name
+        place = "/registries" if api == "v2" else "/containerregistryauth"
+        return apis.Call(api, method, f"{place}{more}", body=body)
+
     async def _made_after_all(self, name: str, mark: labels.Mark, why: str) -> str:
         found = (await self._list(mark.cluster_id)).get(name)
         if found is None:
@@ -105,7 +116,7 @@ class Logins:
         return found
 
     async def _remove(self, login_id: str) -> None:
-        answer = await self._api.answer(apis.Call("v2", "DELETE", f"/registries/{login_id}"))
+        answer = await self._api.answer(self._call("DELETE", f"/{login_id}"))
         failure = self._api.judge(answer)
         if failure is not None and failure.status == 400:  # in use after all
             self._used_s[login_id] = self._clock.monotonic_s()

@@ -7,6 +7,7 @@ looks again and again costs one call and misses nothing. One that broke is taken
 import asyncio
 import collections
 import contextlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ MOST_LINES = 5000
 """The most that a stream begins with, and that are kept of it."""
 
 KEPT_S = 60.0
+LONGEST_DRAIN_S = 3.0
 MOST_OPEN = 32
 
 
@@ -68,9 +70,10 @@ class Tail:
         self._open = stack
 
     async def _drain(self, quiet_s: float) -> bool:
-        """False when the stream ended."""
+        """False when the stream ended. Something that never stops talking is left after a while."""
         assert self._response is not None
-        while True:
+        until_s = time.monotonic() + LONGEST_DRAIN_S
+        while time.monotonic() < until_s:
             try:
                 async with asyncio.timeout(quiet_s):
                     chunk = await self._response.content.readany()
@@ -81,6 +84,7 @@ class Tail:
             if not chunk:
                 return False
             self._take(chunk)
+        return True
 
     def _take(self, chunk: bytes) -> None:
         *events, self._rest = (self._rest + chunk.replace(b"\r\n", b"\n")).split(b"\n\n")

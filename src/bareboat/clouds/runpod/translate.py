@@ -103,7 +103,7 @@ def usd_per_hour(pod: wire.Pod) -> float | None:
     """With its disks. RunPod's own figure is of the GPUs, and 0 for what doesn't run; None when unknown."""
     if pod.status in ("EXITED", "TERMINATED"):
         return pod.volume_gb * STOPPED_VOLUME_USD_PER_GB_MONTH / offers.HOURS_PER_MONTH
-    if pod.usd_per_hour is None:
+    if not pod.usd_per_hour:  # not told yet: nothing that runs is free
         return None
     return pod.usd_per_hour + (pod.disk_gb + pod.volume_gb) * DISK_USD_PER_GB_MONTH / offers.HOURS_PER_MONTH
 
