@@ -1,8 +1,8 @@
 """exec, cp and port-forward through the whole path but the ssh hop: real kubectl, real API server, the kubelet API.
 
 What runs in the pod are processes of this machine. Both of kubectl's ways (WebSocket to the API server, which
-translates to SPDY; SPDY all the way), and the time to the first byte of an exec for a client that is up already.
-Everything shares this machine's cores. Last line: one JSON object.
+translates to SPDY; SPDY all the way), the time to the first byte of an exec for a client that is up already, and the
+lag of followed logs. Everything shares this machine's cores. Last line: one JSON object.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import resource
 import ssl
 import statistics
@@ -24,11 +25,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.fakes import local_containers
 from tests.integration.kubelet import conftest
 
+from bareboat.kubelet import logs as kubelet_logs
 from bareboat.plumbing import logs
 from bareboat.sandbox import controlplane
 
 POD = "bench"
 MB = 1_000_000
+FOLLOWED = 50
+LINES = 20
 SERVE = """
 import socket, sys
 size, chunk = int(sys.argv[1]), bytes(1 << 18)
@@ -159,11 +163,9 @@ async def fetched(port: int, size: int, way: str) -> float:
 
 async def first_bytes(sandbox: controlplane.ControlPlane, protocol: str, count: int) -> dict[str, float]:
     """Of `exec echo` by a client that is up already, a new connection each, TLS included; milliseconds."""
-    context = ssl.create_default_context(cafile=sandbox.authority_path)
-    context.load_cert_chain(sandbox.admin.certificate_path, sandbox.admin.key_path)
     url = f"{sandbox.url}/api/v1/namespaces/default/pods/{POD}/exec?command=echo&command=hi&stdout=true"
     times_ms = []
-    connector = aiohttp.TCPConnector(ssl=context, force_close=True)
+    connector = aiohttp.TCPConnector(ssl=as_administrator(sandbox), force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session:
         for _ in range(count):
             started_s = time.monotonic()
@@ -173,6 +175,46 @@ async def first_bytes(sandbox: controlplane.ControlPlane, protocol: str, count: 
                 times_ms.append(1000 * (time.monotonic() - started_s))
     times_ms.sort()
     return {"p50_ms": round(statistics.median(times_ms), 1), "p95_ms": round(times_ms[int(0.95 * (count - 1))], 1)}
+
+
+async def follow_lag(sandbox: controlplane.ControlPlane, kubelet: conftest.Kubelet) -> dict[str, float]:
+    """From a line's being written to its arrival at a client of the API server, with `FOLLOWED` pods followed."""
+    pods = {f"followed-{number}": conftest.Log(coming=asyncio.Queue()) for number in range(FOLLOWED)}
+    for name, log in pods.items():
+        await kubelet.run_pod(name, log)
+    lags_ms: list[float] = []
+
+    async def follow(session: aiohttp.ClientSession, name: str, log: conftest.Log) -> None:
+        url = f"{sandbox.url}/api/v1/namespaces/default/pods/{name}/log?follow=true"
+        async with session.get(url) as answer, asyncio.TaskGroup() as group:
+            group.create_task(write(log))
+            async for line in answer.content:
+                lags_ms.append((time.time_ns() - int(line)) / 1e6)
+
+    async def write(log: conftest.Log) -> None:
+        assert log.coming is not None
+        for _ in range(LINES):
+            await asyncio.sleep(random.uniform(0.1, 0.3))
+            now_ns = time.time_ns()
+            log.coming.put_nowait(kubelet_logs.LogLine(now_ns, str(now_ns).encode()))
+        log.coming.put_nowait(None)
+
+    connector = aiohttp.TCPConnector(ssl=as_administrator(sandbox), limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
+        for name, log in pods.items():
+            group.create_task(follow(session, name, log))
+    lags_ms.sort()
+    return {
+        "lines": len(lags_ms),
+        "p50_ms": round(statistics.median(lags_ms), 1),
+        "p99_ms": round(lags_ms[int(0.99 * (len(lags_ms) - 1))], 1),
+    }
+
+
+def as_administrator(sandbox: controlplane.ControlPlane) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=sandbox.authority_path)
+    context.load_cert_chain(sandbox.admin.certificate_path, sandbox.admin.key_path)
+    return context
 
 
 async def main(megabytes: int, rounds: int) -> None:
@@ -195,6 +237,7 @@ async def main(megabytes: int, rounds: int) -> None:
             result[way]["our_cpu_s_per_100_mb"] = round(cpu_s / moved, 2)
         for name, protocol in (("first_byte_v4", "v4.channel.k8s.io"), ("first_byte_v5", "v5.channel.k8s.io")):
             result[name] = await first_bytes(sandbox, protocol, 30)
+        result["logs_follow"] = await follow_lag(sandbox, kubelet)
     await local.close()
     for name, figures in result.items():
         for what, value in figures.items():
