@@ -1,16 +1,18 @@
 """Pods in ssh access on real parts: a runner on a machine of the simulated cloud, reached through real ssh."""
 
+from typing import Any
+
 import pytest
 from tests.integration.node import stage
 
 SSH = {"bareboat.dev/access": "ssh"}
 
 
-def _ssh(name: str, on: stage.Stage, command: str = "sleep 100000", **spec: object) -> stage.Json:
+def _ssh(name: str, on: stage.Stage, command: str = "sleep 100000", **spec: Any) -> stage.Json:
     return stage.pod(name, on.nodes[0], command, annotations=SSH, **spec)
 
 
-def _running(on: stage.Stage, name: str, command: str = "sleep 100000", **spec: object) -> stage.Json:
+def _running(on: stage.Stage, name: str, command: str = "sleep 100000", **spec: Any) -> stage.Json:
     on.cluster.create(_ssh(name, on, command, **spec))
     return on.cluster.until_phase(name, "Running")
 
