@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Mapping
 
 import pytest
 
@@ -285,6 +286,12 @@ class Played:
 
     async def kill(self, *, oom: bool = False) -> machines.ExitStatus:
         return self.exit_status or self.end(137)
+
+    def set_ssh(self, *, is_open: bool, drop: bool = False) -> None:
+        pass
+
+    def write_files(self, files: Mapping[str, machines.File], *, append: bool = False) -> None:
+        pass
 
     async def remove(self) -> None:
         self.removed = True
