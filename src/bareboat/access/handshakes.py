@@ -1,6 +1,7 @@
 """One try to log in at one address: options of the ssh client, the check of the host key, and errors in our words."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -27,10 +28,12 @@ Address = instances.SshAddress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`timeout_s` is for one try: name look-up, connection, key exchange and login. A silent peer is given up after
-    `keepalive_s` times `keepalive_misses`, in real seconds."""
+    """`timeout_s` is for one try: name look-up, connection, key exchange and login; `dial_s` for the first two, since a
+    mapped port that nothing answers on is no rarity, and the next address waits behind it. A silent peer is given up
+    after `keepalive_s` times `keepalive_misses`, in real seconds."""
 
     timeout_s: float = 15.0
+    dial_s: float = 5.0
     keepalive_s: float = 15.0
     keepalive_misses: int = 3
 
@@ -79,10 +82,15 @@ async def log_in(
         made.append(Client(pinned, on_lost))
         return made[-1]
 
+    sock = await _dialled(instance_id, address, min(settings.dial_s, settings.timeout_s))
     try:
         async with asyncio.timeout(settings.timeout_s):
             connection = await asyncssh.connect(
-                address.host, address.port, client_factory=client, **_options(address, ring, pinned, settings)
+                address.host,
+                address.port,
+                sock=sock,
+                client_factory=client,
+                **_options(address, ring, pinned, settings),
             )
     except asyncssh.HostKeyNotVerifiable:
         offered = made[-1].offered
@@ -96,6 +104,33 @@ async def log_in(
         why = f"no ssh server at {where}: {_reason(problem)}"
         raise failures.Unreachable(instance_id, why) from None
     return Login(connection, made[-1], address, made[-1].offered)
+
+
+async def _dialled(instance_id: str, address: Address, timeout_s: float) -> socket.socket:
+    """A connected socket to the first of the host's addresses that answers."""
+    loop, where = asyncio.get_running_loop(), f"{address.host}:{address.port}"
+    problem: OSError = OSError("the name has no address")
+    try:
+        async with asyncio.timeout(timeout_s):
+            for family, kind, protocol, _, place in await loop.getaddrinfo(
+                address.host, address.port, type=socket.SOCK_STREAM
+            ):
+                sock = socket.socket(family, kind, protocol)
+                try:
+                    sock.setblocking(False)
+                    await loop.sock_connect(sock, place)
+                    return sock
+                except OSError as refusal:
+                    sock.close()
+                    problem = refusal
+                except BaseException:
+                    sock.close()
+                    raise
+    except TimeoutError:
+        raise failures.Unreachable(instance_id, f"nothing answers at {where} within {timeout_s:g} s") from None
+    except OSError as unknown:
+        problem = unknown
+    raise failures.Unreachable(instance_id, f"no ssh server at {where}: {_reason(problem)}")
 
 
 def _options(address: Address, ring: keys.Ring, pinned: str | None, settings: Settings) -> dict[str, object]:

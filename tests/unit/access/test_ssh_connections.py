@@ -1,11 +1,12 @@
 """The owner of a connection by itself: pauses on an injected clock, limits, sessions, and nothing left behind."""
 
 import asyncio
+import socket
 
 import pytest
 from tests.unit.access import conftest as parts
 
-from bareboat.access import connections, failures, keys, machine
+from bareboat.access import connections, failures, handshakes, keys, machine
 from bareboat.plumbing import clock as clocks
 
 DEAD = connections.Address("127.0.0.1", 1)
@@ -123,6 +124,31 @@ async def test_thirty_connections_leave_no_task_behind(ring: keys.Ring, server: 
         await asyncio.gather(*(machine.Machine(way).start("hold") for way in ways[:10]))
     # Those of the server in this process end a moment later.
     await parts.until(lambda: asyncio.all_tasks() == before)
+
+
+async def test_a_port_that_swallows_everything_does_not_hold_up_the_next_address(
+    ring: keys.Ring, server: parts.Server
+) -> None:
+    settings = connections.Settings(login=handshakes.Settings(timeout_s=60.0, dial_s=0.2))
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for filler in (first, second):
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        swallowing = connections.Address("127.0.0.1", full.getsockname()[1])
+        with pytest.raises(failures.Unreachable, match=r"nothing answers at 127\.0\.0\.1:\d+ within 0\.2 s"):
+            await handshakes.log_in("i-1", swallowing, ring, None, lambda client: None, settings.login)
+        async with connections.Connections(lambda: ring, clocks.SystemClock(), settings=settings) as known:
+            way = known.open("i-1", [swallowing, server.address])
+            await way.ready(10)
+            assert way.address == server.address
+
+
+async def test_a_name_without_an_address_is_unreachable(ring: keys.Ring) -> None:
+    address = connections.Address("nowhere.invalid", 22)
+    with pytest.raises(failures.Unreachable, match=r"nowhere\.invalid:22"):
+        await handshakes.log_in("i-1", address, ring, None, lambda client: None, handshakes.Settings())
 
 
 async def test_closing_in_the_middle_of_a_login_hangs_up(ring: keys.Ring) -> None:
