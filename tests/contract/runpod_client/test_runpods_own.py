@@ -57,9 +57,10 @@ async def test_a_login_of_an_earlier_life_is_found_and_used_again() -> None:
 
 async def test_a_login_that_no_pod_uses_is_removed_after_a_while_and_those_of_others_are_not() -> None:
     clock = clocks.ManualClock()
-    async with rigs.simulated(clock=clock) as rig:
+    another = logins.name_of(LOGIN, _mark(cluster="another-cluster"))
+    async with rigs.simulated(clock=clock, foreign=3) as rig:
         rig.simulator.account.add_registry("somebody's own", "u", "p")
-        rig.simulator.account.add_registry(logins.name_of(LOGIN, _mark(cluster="another")), "u", "p")
+        rig.simulator.account.add_registry(another, "u", "p")
         bought = await _rented(rig, 1, LOGIN)
         await rig.advance(logins.UNUSED_S * 2)
         await rig.cloud.instances()
@@ -70,7 +71,7 @@ async def test_a_login_that_no_pod_uses_is_removed_after_a_while_and_those_of_ot
         assert len(_names(rig)) == 3, "a pod may be in no list yet"
         await rig.advance(logins.UNUSED_S)
         await rig.cloud.instances()
-        assert _names(rig) == ["somebody's own", logins.name_of(LOGIN, _mark(cluster="another"))]
+        assert _names(rig) == ["somebody's own", another], "another cluster rents on this account, and minds its own"
         await _rented(rig, 2, LOGIN)
         assert len(_names(rig)) == 3, "and made anew when it is wanted again"
 

@@ -90,8 +90,7 @@ class RunpodCloud:
         new = [pod for pod in found if pod.status in _STOPPED and pod.id not in self._stories]
         for pod in [each for each in new if labels.Mark.parse(each.name) is not None][:MOST_STORIES]:
             await self._learn(pod)
-        marks = [mark for pod in found if (mark := labels.Mark.parse(pod.name)) is not None]
-        await self._logins.sweep({pod.registry for pod in found if pod.registry}, {mark.cluster_id for mark in marks})
+        await self._logins.sweep({pod.registry for pod in found if pod.registry})
         return instances_.Listing(tuple(map(self._instance, found)), taken_s)
 
     async def census(self) -> instances_.Census:

@@ -1,10 +1,11 @@
 """Registry logins: RunPod keeps them by name and shows no password again, so the name is made of what is in it.
 
 One is made where it isn't there yet, used by all pods with the same login, and removed when no pod of the account has
-used it for a while. Only those whose name carries the cluster of the mark are ever removed.
+used it for a while. Only those whose name carries a cluster that a login was asked for are ever removed.
 """
 
 import asyncio
+import contextlib
 import hashlib
 from typing import Any
 
@@ -26,7 +27,6 @@ class Logins:
         self._backends = several
         self._ids: dict[str, str] = {}
         self._used_s: dict[str, float] = {}
-        self._swept: set[str] = set()
         self._making = asyncio.Lock()
 
     async def id_of(self, login: launches.RegistryLogin | None, mark: labels.Mark) -> str | None:
@@ -46,21 +46,18 @@ class Logins:
         """RunPod says that there is no such login: it is to be made anew."""
         self._ids = {name: known for name, known in self._ids.items() if known != login_id}
 
-    async def sweep(self, in_use: set[str], clusters: set[str]) -> None:
+    async def sweep(self, in_use: set[str]) -> None:
         """Removes what no pod has used for a while; `in_use` from a complete list. Calls only when there is something
-        to remove, and one for each cluster that is seen for the first time. Never fails."""
+        to remove. Never fails."""
         now_s = self._clock.monotonic_s()
         for login_id in in_use:
             if login_id in self._used_s:
                 self._used_s[login_id] = now_s
-        try:
-            for cluster in clusters - self._swept:
-                await self._list(cluster)
-            for login_id, used_s in list(self._used_s.items()):
-                if now_s - used_s >= UNUSED_S:
+        for login_id, used_s in list(self._used_s.items()):
+            if now_s - used_s >= UNUSED_S:
+                self._used_s[login_id] = now_s  # should it fail, it is tried again after a while
+                with contextlib.suppress(errors.CloudError):
                     await self._remove(login_id)
-        except errors.CloudError:
-            return
 
     async def _list(self, cluster: str) -> dict[str, str]:
         """By name; those of the cluster are known from now on."""
@@ -74,7 +71,6 @@ class Logins:
             raise errors.CloudDown(
                 failures.CLOUD, f"answered a list of registry logins that is none: {error}"
             ) from None
-        self._swept.add(cluster)
         prefix = f"{labels.PREFIX}/{cluster}/"
         found: dict[str, str] = {}
         for row in rows:
@@ -101,7 +97,10 @@ class Logins:
             raise errors.LaunchRefused(failures.CLOUD, f"refused the registry login: {failure.text}")
         if failure.status in (400, 409) or failure.status >= 500:
             return await self._made_after_all(name, mark, failures.shown(failure))
-        raise failures.of_read(failure)
+        problem = failures.of_read(failure)
+        if isinstance(problem, errors.InstanceGone):
+            raise errors.CloudDown(failures.CLOUD, f"can't keep registry logins: {failures.shown(failure)}")
+        raise problem
 
     def _call(self, method: str, more: str = "", body: Any = None) -> apis.Call:
         """To the API that pods are made by: ids are the same in both."""
@@ -118,9 +117,6 @@ class Logins:
     async def _remove(self, login_id: str) -> None:
         answer = await self._api.answer(self._call("DELETE", f"/{login_id}"))
         failure = self._api.judge(answer)
-        if failure is not None and failure.status == 400:  # in use after all
-            self._used_s[login_id] = self._clock.monotonic_s()
-            return
         if failure is None or failure.status == 404:
             self._used_s.pop(login_id, None)
             self.forget(login_id)
