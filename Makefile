@@ -91,7 +91,7 @@ push: ## Push the image
 	$(DOCKER) push $(IMAGE)
 
 deploy: ## Apply deploy/ with that image; VAST_API_KEY, if set, goes in
-	@applied=$$(awk 'FNR == 1 {print "---"} {print}' deploy/*.yaml | sed 's#image: $(NAME):.*#image: $(IMAGE)#' \
+	@applied=$$(awk 'FNR == 1 {print "---"} {print}' deploy/[0-9]*.yaml | sed 's#image: $(NAME):.*#image: $(IMAGE)#' \
 		| $(KUBECTL) apply -f -); \
 	echo "$$applied"; \
 	if [ -n "$${VAST_API_KEY:-}" ]; then printf '{"stringData": {"api-key": "%s"}}' "$$VAST_API_KEY" \

@@ -24,7 +24,9 @@ Json = dict[str, Any]
 
 def manifests(*paths: Path) -> list[Json]:
     """Of these files, else of deploy/."""
-    return [each for path in paths or sorted(DEPLOY.glob("*.yaml")) for each in yaml.safe_load_all(path.read_text())]
+    return [
+        each for path in paths or sorted(DEPLOY.glob("[0-9]*.yaml")) for each in yaml.safe_load_all(path.read_text())
+    ]
 
 
 @dataclass
@@ -64,9 +66,9 @@ def make(*arguments: str, kubectl: str, home: Path, api_key: str = "") -> str:
     return done.stdout
 
 
-def environment(cluster: stage.Cluster) -> dict[str, str]:
+def environment(cluster: stage.Cluster, name: str = "virtual-kubelet-vast") -> dict[str, str]:
     """What the kubelet would give the container of the Deployment, on a machine with the address 127.0.0.1."""
-    deployment = _read(cluster, "deployment/virtual-kubelet-vast")
+    deployment = _read(cluster, f"deployment/{name}")
     found: dict[str, str] = {}
     for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]:
         source = each.get("valueFrom", {})

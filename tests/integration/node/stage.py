@@ -5,6 +5,7 @@ Everything here blocks; the tests of this folder are plain functions that wait o
 
 import collections
 import contextlib
+import datetime
 import http.client
 import json
 import os
@@ -15,7 +16,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -161,6 +162,7 @@ class Node:
     """`bareboat node` in a process of its own, which may be killed and started again."""
 
     door = "node"
+    arguments: Sequence[str] = ()
 
     def __init__(self, cluster: "Cluster", name: str, log_path: Path, environment: dict[str, str]) -> None:
         self.name = name
@@ -180,7 +182,7 @@ class Node:
     def start(self, *, wait: bool = True) -> None:
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*BAREBOAT, self.door],
+                [*BAREBOAT, self.door, *self.arguments],
                 env=clean_environment() | self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -477,6 +479,10 @@ def owner(instance: Json) -> str:
 
 def _first_label(instance: Json) -> str:
     return instance["labels"][0][1] or ""
+
+
+def unix_s(stamp: str) -> float:
+    return datetime.datetime.fromisoformat(stamp).timestamp()
 
 
 def clean_environment() -> dict[str, str]:

@@ -36,8 +36,12 @@ def installation(set_up: Callable[..., stage.Stage]) -> stage.Stage:
 
 @pytest.fixture(scope="module")
 def shared(sandbox: controlplane.ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stage.Stage]:
-    """One for all tests of a module that leave cloud and door as they were. Its door is `shared.doors[0]`."""
+    """One for all tests of a module that leave cloud and door as they were. Its door, `shared.doors[0]`,
+    sends out what is forced and nothing else."""
     name = f"offload-{uuid.uuid4().hex[:8]}"
     with stage.opened(sandbox, tmp_path_factory.mktemp(name), name, script=QUIET) as opened:
-        opened.offload()
+        opened.offload(
+            BAREBOAT_OFFLOAD_MAX_PENDING_TIME="3600",
+            BAREBOAT_OFFLOAD_PENDING_JOB_THRESHOLD="1000",
+        )
         yield opened

@@ -17,7 +17,7 @@ Json = dict[str, Any]
 def manifests(folder: Path = DEPLOY) -> list[Json]:
     return [
         each
-        for path in sorted(folder.glob("*.yaml"))
+        for path in sorted(folder.glob("[0-9]*.yaml" if folder == DEPLOY else "*.yaml"))
         for each in yaml.safe_load_all(path.read_text())
         if each is not None
     ]
