@@ -65,6 +65,8 @@ async def over(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        # One that was cancelled before its first step would be complained about as never awaited.
+        work.close()
     if not working.cancelled():
         result = working.result()
         if not isinstance(result, Exception):
