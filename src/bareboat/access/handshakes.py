@@ -1,9 +1,11 @@
 """One try to log in at one address: options of the ssh client, the check of the host key, and errors in our words."""
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import asyncssh
 
@@ -106,16 +108,24 @@ async def log_in(
     return Login(connection, made[-1], address, made[-1].offered)
 
 
+async def _places(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
+    """Family and socket address of each address of the host. A number needs no look-up, which costs a thread's turn."""
+    try:
+        version = ipaddress.ip_address(address.host).version
+    except ValueError:
+        found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        return [(family, place) for family, _, _, _, place in found]
+    return [(socket.AF_INET if version == 4 else socket.AF_INET6, (address.host, address.port))]
+
+
 async def _dialled(instance_id: str, address: Address, timeout_s: float) -> socket.socket:
     """A connected socket to the first of the host's addresses that answers."""
     loop, where = asyncio.get_running_loop(), f"{address.host}:{address.port}"
     problem: OSError = OSError("the name has no address")
     try:
         async with asyncio.timeout(timeout_s):
-            for family, kind, protocol, _, place in await loop.getaddrinfo(
-                address.host, address.port, type=socket.SOCK_STREAM
-            ):
-                sock = socket.socket(family, kind, protocol)
+            for family, place in await _places(address):
+                sock = socket.socket(family, socket.SOCK_STREAM)
                 try:
                     sock.setblocking(False)
                     await loop.sock_connect(sock, place)
