@@ -21,7 +21,7 @@ async def main(seconds: float, rate_per_s: float) -> None:
         figures = await proxy_load.measure(Path(folder), seconds, rate_per_s)
     told = figures.document()
     for name, value in told.items():
-        print(f"{name:<24}{value if not isinstance(value, dict) else ''}")
+        print(f"{name:<30}{value if not isinstance(value, dict) else ''}")
         for what, count in value.items() if isinstance(value, dict) else ():
             print(f"  {what:<40}{count:>8}")
     print(json.dumps({"benchmark": "proxy", **told}))

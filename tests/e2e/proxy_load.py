@@ -30,7 +30,8 @@ _STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
 @dataclasses.dataclass
 class Figures:
-    """`failures` counts (what went on, kind). Times are seconds, of GET requests while nothing else went on."""
+    """`failures` counts (what went on, kind), `sent_again` GETs whose kept connection was closed under them. Times are
+    seconds, of GET requests while nothing else went on."""
 
     seconds: float = 0.0
     requests: int = 0
@@ -38,6 +39,7 @@ class Figures:
     failures: collections.Counter[tuple[str, str]] = dataclasses.field(default_factory=collections.Counter)
     through_s: list[float] = dataclasses.field(default_factory=list)
     direct_s: list[float] = dataclasses.field(default_factory=list)
+    sent_again: int = 0
     slowest_502_s: float = 0.0
     reload_s: list[float] = dataclasses.field(default_factory=list)
     away_s: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -56,6 +58,7 @@ class Figures:
             "requests": self.requests,
             "requests_per_s": round(self.requests / self.seconds, 1),
             **{f"sent_{kind}": count for kind, count in sorted(self.sent.items())},
+            "sent_again_on_new_connection": self.sent_again,
             "failed": sum(self.failures.values()),
             "failed_without_excuse": sum(self.in_quiet().values()),
             "failures": {f"{phase}: {kind}": count for (phase, kind), count in sorted(self.failures.items())},
@@ -104,26 +107,45 @@ class Traffic:
     async def _gets(self, http: aiohttp.ClientSession) -> None:
         """An open loop: a slow answer holds no other request back."""
         began_s = time.monotonic()
-        async with asyncio.TaskGroup() as group:
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=http.timeout) as fresh,
+            asyncio.TaskGroup() as group,
+        ):
             number = 0
             while not self._over.is_set():
                 await asyncio.sleep(max(0.0, began_s + number / self._rate_per_s - time.monotonic()))
                 direct = bool(self.direct_url) and number % 2 == 1
-                group.create_task(self._get(http, direct), name="load.get")
+                base = self.direct_url if direct else self._url
+                # Every fourth on a connection of its own: there no close in between can be an excuse.
+                once = number % 4 == 2
+                group.create_task(self._get(fresh if once else http, base, direct, once=once), name="load.get")
                 number += 1
 
-    async def _get(self, http: aiohttp.ClientSession, direct: bool) -> None:
-        base, phase, started_s = self.direct_url if direct else self._url, self.phase, time.monotonic()
+    async def _get(self, http: aiohttp.ClientSession, base: str, direct: bool, *, once: bool) -> None:
+        phase, started_s = self.phase, time.monotonic()
 
         async def send() -> None:
-            async with http.get(f"{base}/load") as answer:
+            try:
+                await ask(http)
+            except _STALE:
+                if once:
+                    raise
+                # At a reload nginx closes kept connections that are idle, while a request may be on its way on one of
+                # them: nobody has read it, and every HTTP client sends it again on a new one (RFC 9112, 9.3.1).
+                self.figures.sent_again += 1
+                async with aiohttp.ClientSession(timeout=http.timeout) as fresh:
+                    await ask(fresh)
+
+        async def ask(session: aiohttp.ClientSession) -> None:
+            async with session.get(f"{base}/load") as answer:
                 text = await answer.text()
                 took_s = time.monotonic() - started_s
                 if answer.status == 502:
                     self.figures.slowest_502_s = max(self.figures.slowest_502_s, took_s)
                 if answer.status != 200 or "/load" not in text:
                     raise _Failed(str(answer.status))
-                if phase == self.phase == "steady" and self.direct_url:
+                if phase == self.phase == "steady" and self.direct_url and not once:
                     (self.figures.direct_s if direct else self.figures.through_s).append(took_s)
 
         await self._counted("get", phase, send)
