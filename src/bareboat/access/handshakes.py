@@ -105,6 +105,9 @@ async def log_in(
     except (OSError, asyncssh.Error) as problem:
         why = f"no ssh server at {where}: {_reason(problem)}"
         raise failures.Unreachable(instance_id, why) from None
+    finally:
+        if not made:
+            sock.close()  # nobody has taken it over
     return Login(connection, made[-1], address, made[-1].offered)
 
 
