@@ -11,8 +11,9 @@ DISK_USD_PER_GIB_MONTH = DISK_USD_PER_GB_MONTH * create.GB_PER_GIB
 STOPPED_VOLUME_USD_PER_GB_MONTH = 0.20
 PROXY = "https://{id}-{port}.proxy.runpod.net"
 
-SLOTS = {"HIGH": 6, "MEDIUM": 3, "LOW": 1}
-"""How many offers stand for a row of the catalogue: it tells stock in these words alone."""
+SLOTS = {"HIGH": 4, "MEDIUM": 2, "LOW": 1}
+"""How many offers stand for a row of the catalogue, which tells stock in these words alone. Few: each is one more try
+that finds the row dry."""
 
 State = instances.State
 _FAULTS: tuple[tuple[re.Pattern[str], instances.Fault], ...] = tuple(
