@@ -14,7 +14,7 @@ import (
 func follow(o *options) int {
 	conn := reach(o.root, hello{Op: "follow"})
 	if conn == nil {
-		return tellLast(o.root)
+		return tellLast(o.root, nil)
 	}
 	defer conn.Close()
 	go func() {
@@ -22,7 +22,7 @@ func follow(o *options) int {
 		// Our channel has closed, or whoever asked wants no more than the present state.
 		_ = conn.CloseWrite()
 	}()
-	ended := false
+	var newest *State
 	from := bufio.NewReaderSize(conn, 64<<10)
 	for {
 		text, err := from.ReadBytes('\n')
@@ -33,14 +33,16 @@ func follow(o *options) int {
 			return 1
 		}
 		var told Line
-		ended = json.Unmarshal(text, &told) == nil && told.State != nil && told.State.Ended
+		if json.Unmarshal(text, &told) == nil && told.State != nil {
+			newest = told.State
+		}
 	}
-	if ended {
+	if newest != nil && newest.Ended {
 		return 0
 	}
 	if lock, err := waitForLock(o.root); err == nil {
 		lock.Close()
-		return tellLast(o.root)
+		return tellLast(o.root, newest)
 	}
 	return 0
 }
@@ -73,9 +75,12 @@ func waitForLock(root string) (lock *os.File, err error) {
 	return nil, err
 }
 
-// tellLast prints the state of a pod that nobody supervises.
-func tellLast(root string) int {
+// tellLast prints the state of a pod that nobody supervises. What was heard may be newer than what was written.
+func tellLast(root string, heard *State) int {
 	state := readState(root)
+	if state != nil && heard != nil && heard.Number > state.Number {
+		state = heard
+	}
 	if state == nil {
 		return complain(exitNothingHere, "nothing was started in %s", root)
 	}
@@ -84,7 +89,12 @@ func tellLast(root string) int {
 	}
 	if !state.Ended {
 		if lock, err := takeLock(root); err == nil {
-			state = declareDead(root, readState(root))
+			if now := readState(root); now.Number > state.Number {
+				state = now // somebody else was faster
+			}
+			if !state.Ended {
+				state = declareDead(root, state)
+			}
 			lock.Close()
 		}
 	}
@@ -108,7 +118,7 @@ func usage(o *options) int {
 func ask(root string, command Command, wanted func(*Line) bool) int {
 	conn := reach(root, hello{Op: "follow"})
 	if conn == nil {
-		return tellLast(root)
+		return tellLast(root, nil)
 	}
 	defer conn.Close()
 	if _, err := conn.Write(line(command)); err != nil {
@@ -118,7 +128,7 @@ func ask(root string, command Command, wanted func(*Line) bool) int {
 	for {
 		text, err := from.ReadBytes('\n')
 		if err != nil {
-			return tellLast(root)
+			return tellLast(root, nil)
 		}
 		var told Line
 		if json.Unmarshal(text, &told) == nil && wanted(&told) {

@@ -34,7 +34,7 @@ func main() {
 	}
 	// A machine for rent may have hundreds of processors; what Go keeps for each would be most of our memory.
 	runtime.GOMAXPROCS(min(4, runtime.NumCPU()))
-	debug.SetGCPercent(50)
+	debug.SetGCPercent(25)
 	switch os.Args[1] {
 	case "enter":
 		os.Exit(enter())
