@@ -128,7 +128,7 @@ async def test_a_port_of_the_machine_is_reached_both_halves_closing_in_turn(yard
         assert await process.read_line() == b"up\n"
         for size in (0, 1, 3_000_000):
             data = random.Random(size).randbytes(size)
-            async with await reached.dial(8000) as channel:
+            async with await reached.dial(8000, "localhost" if size else "127.0.0.1") as channel:
                 await channel.write(data)
                 channel.end_writing()
                 back = b""
