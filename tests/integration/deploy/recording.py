@@ -109,4 +109,8 @@ def _told(request: web.Request, status: int) -> Request:
         verb = "get" if name else "watch" if request.query.get("watch") in ("1", "true") else "list"
     else:
         verb = _VERBS[request.method]
+    if not name and verb in ("list", "watch"):
+        # As RBAC does: one object chosen by its name is a list of that name.
+        fields = dict(each.split("=", 1) for each in request.query.get("fieldSelector", "").split(",") if "=" in each)
+        name = fields.get("metadata.name", "")
     return Request(verb, group, resource, namespace, name, status)

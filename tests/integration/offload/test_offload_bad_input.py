@@ -99,9 +99,9 @@ def test_jobs_stay_here_while_the_account_is_of_no_use(installation: stage.Stage
     if trouble == "price":
         job["metadata"]["annotations"]["bareboat.dev/max-usd-per-hour"] = "0.001"
         on.cluster.apply(job)
-        said = parts.until(lambda: on.pods_of("wrong-stays")[0]["spec"].get("nodeName"), "bound")
-        assert said
-        on.runpod.let_pass(3)
+        (pod,) = parts.until(lambda: on.pods_of("wrong-stays"), "its pod")
+        told = on.cluster.event(pod["metadata"]["name"], "NoOffers", 40)
+        assert "max price 0.001 $/h" in told
         assert on.rented() == []
         return
     words = {"key": "key", "credit": "no credit left"}[trouble]
