@@ -97,6 +97,10 @@ async def log_in(
     except asyncssh.HostKeyNotVerifiable:
         offered = made[-1].offered
         raise failures.HostKeyChanged(instance_id, _shown(pinned), _shown(offered), where) from None
+    except asyncssh.KeyExchangeFailed as problem:
+        if pinned is not None and "host key" in problem.reason:
+            raise failures.HostKeyChanged(instance_id, _shown(pinned), "of another type", where) from None
+        raise failures.Unreachable(instance_id, f"no ssh server for us at {where}: {problem.reason}") from None
     except asyncssh.PermissionDenied:
         raise failures.KeyRefused(instance_id, f"the ssh server at {where} takes none of our keys") from None
     except TimeoutError:

@@ -3,10 +3,11 @@
 import asyncio
 import socket
 
+import asyncssh
 import pytest
 from tests.unit.access import conftest as parts
 
-from bareboat.access import connections, failures, handshakes, keys, machine
+from bareboat.access import connections, failures, handshakes, host_keys, keys, machine
 from bareboat.plumbing import clock as clocks
 
 DEAD = connections.Address("127.0.0.1", 1)
@@ -149,6 +150,15 @@ async def test_a_name_without_an_address_is_unreachable(ring: keys.Ring) -> None
     address = connections.Address("nowhere.invalid", 22)
     with pytest.raises(failures.Unreachable, match=r"nowhere\.invalid:22"):
         await handshakes.log_in("i-1", address, ring, None, lambda client: None, handshakes.Settings())
+
+
+async def test_a_host_key_of_another_type_is_a_changed_one(ring: keys.Ring, server: parts.Server) -> None:
+    pinned = asyncssh.generate_private_key("ecdsa-sha2-nistp256").export_public_key().decode()
+    pins = host_keys.Pins()
+    pins.pin("i-1", pinned)
+    async with connections.Connections(lambda: ring, clocks.ManualClock(), pins=pins) as known:
+        with pytest.raises(failures.HostKeyChanged, match="of another type"):
+            await known.open("i-1", [server.address]).ready(1e9)
 
 
 async def test_closing_in_the_middle_of_a_login_hangs_up(ring: keys.Ring) -> None:
