@@ -404,9 +404,9 @@ class _Node:
         return server.Server(
             handlers,
             tls=serving.tls,
-            authenticator=authn.Authenticator(self._client, authn.Settings(), self._clock),
-            authorizer=authz.Authorizer(self._client, self._about.node_name, authz.Settings(), self._clock),
-            settings=server.Settings(host=listening_host(self._address), port=self._about.kubelet_port),
+            authenticator=authn.Authenticator(self._client, self._about.authentication(), self._clock),
+            authorizer=authz.Authorizer(self._client, self._about.node_name, self._about.authorization(), self._clock),
+            settings=self._about.serving(listening_host(self._address), self._about.kubelet_port),
             clock=self._clock,
         )
 
