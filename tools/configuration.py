@@ -17,6 +17,7 @@ import pydantic
 from bareboat import settings
 from bareboat.clouds import discovery
 from bareboat.core import criteria, scoring
+from bareboat.offload import settings as offload_settings
 from bareboat.sandbox import settings as sandbox_settings
 from bareboat.workload import selection
 
@@ -78,6 +79,7 @@ def text() -> str:
     groups: list[tuple[str, type[pydantic.BaseModel]]] = [
         ("Node", settings.Node),
         ("Renting", settings.Renting),
+        ("Offload", offload_settings.Offload),
         ("Proxy", settings.Proxy),
         ("Provision", settings.Provision),
         ("Log", settings.Logging),
