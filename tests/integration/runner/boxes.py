@@ -213,6 +213,12 @@ class Box:
             self.call("stop", "--grace", "0")
         for follower in self._followers:
             follower.close()
+        eventually(lambda: not self.is_supervised(), "the supervising process has ended")
+
+    def is_supervised(self) -> bool:
+        with contextlib.suppress(AssertionError):
+            return alive(self.supervisor())
+        return False
 
 
 def container(state: documents.State, name: str = "main") -> documents.ContainerState:

@@ -1,8 +1,10 @@
 """Boxes for the runner's tests: one with every right, one that may not mount, one of an ordinary user."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,22 +24,25 @@ def built_runner() -> None:
 
 
 @pytest.fixture
-def new_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., boxes.Box]]:
+def new_box() -> Iterator[Callable[..., boxes.Box]]:
     made: list[boxes.Box] = []
+    folders: list[Path] = []
 
     def make(*, mounting: bool = True, user: int | None = None) -> boxes.Box:
         if os.getuid() != 0:
             pytest.skip("a box that can mount, or run as somebody else, needs root")
-        folder = tmp_path_factory.mktemp("box")
-        for each in (folder, *folder.parents):
-            if each.name.startswith("pytest-") or each == folder:
-                each.chmod(0o711)  # the pod's users must reach their volumes, as under /var/lib
+        # Not pytest's own: the pod's users must reach their volumes, as under /var/lib.
+        folder = Path(tempfile.mkdtemp(prefix="bareboat-box-"))
+        folders.append(folder)
+        folder.chmod(0o711)
         made.append(boxes.Box(folder, mounting=mounting, user=user))
         return made[-1]
 
     yield make
     for box in made:
         box.close()
+    for folder in folders:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture

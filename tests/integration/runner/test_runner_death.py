@@ -49,7 +49,7 @@ def test_a_runner_that_is_asked_to_end_stops_the_pod(box: boxes.Box) -> None:
 
 
 def started_anew(box: boxes.Box) -> None:
-    """Makes what is there look as if the machine had been started anew since."""
+    """Makes what is there look as if the machine had been started anew since. Nobody may be following."""
     boxes.eventually(lambda: container(box.state()).running is not None, "the file has it")
     os.kill(box.supervisor(), signal.SIGKILL)
     path = box.root / "state.json"
@@ -77,7 +77,9 @@ def test_after_a_new_start_of_the_machine_the_pod_goes_on_as_its_policy_says(box
 
 def test_after_a_new_start_of_the_machine_what_never_restarts_has_failed(box: boxes.Box) -> None:
     launch = a_launch(a_container("sleep", "60"), init=(a_container("true", name="step"),))
-    box.run(launch).running()
+    follower = box.run(launch)
+    follower.running()
+    follower.close()
     started_anew(box)
     box.start(launch)
     state = box.follow().ended()
