@@ -55,7 +55,7 @@ class Offload:
         self._by_uid: dict[str, jobs.Job] = {}
         self.jobs = informer.Informer(client, resources.JOBS, jobs.Job, clock=clock)
         self.waiting = informer.Informer(
-            client, resources.PODS, jobs.Pod, field_selector="spec.nodeName=,status.phase=Pending", clock=clock
+            client, resources.PODS, jobs.LeanPod, field_selector="spec.nodeName=,status.phase=Pending", clock=clock
         )
         self.placed = informer.Informer(
             client, resources.PODS, jobs.Pod, field_selector=f"spec.nodeName={node_name}", clock=clock

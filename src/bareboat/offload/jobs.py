@@ -83,7 +83,7 @@ class PodSpec(objects.Partial, frozen=True):
 
 class PodStatus(objects.Partial, frozen=True):
     phase: str = ""
-    conditions: list[Condition] | None = None
+    conditions: tuple[Condition, ...] | None = None
 
 
 class Pod(objects.Partial, frozen=True):
@@ -132,6 +132,37 @@ class Pod(objects.Partial, frozen=True):
     @property
     def created(self) -> datetime | None:
         return self.metadata.creation_timestamp
+
+
+_NEVER = "-"
+"""The name of no field: what bears it is skipped when an object is read."""
+
+
+class LeanMeta(objects.ObjectMeta, frozen=True):
+    generate_name: str | None = msgspec.field(name=_NEVER + "generateName", default=None)
+    labels: dict[str, str] | None = msgspec.field(name=_NEVER + "labels", default=None)
+    annotations: dict[str, str] | None = msgspec.field(name=_NEVER + "annotations", default=None)
+    finalizers: list[str] | None = msgspec.field(name=_NEVER + "finalizers", default=None)
+
+
+class LeanCondition(Condition, frozen=True):
+    message: str = msgspec.field(name=_NEVER + "message", default="")
+
+
+class LeanSpec(PodSpec, frozen=True):
+    containers: list[Container] = msgspec.field(name=_NEVER + "containers", default_factory=list)
+
+
+class LeanStatus(PodStatus, frozen=True):
+    conditions: tuple[LeanCondition, ...] | None = None
+
+
+class LeanPod(Pod, frozen=True):
+    """A pod that waits, without what only its own Job and a fresh read have to tell: there may be thousands."""
+
+    metadata: LeanMeta
+    spec: LeanSpec = LeanSpec()
+    status: LeanStatus = LeanStatus()
 
 
 class Taint(objects.Partial, frozen=True):

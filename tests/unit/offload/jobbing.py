@@ -68,7 +68,7 @@ def a_pod(job: jobs.Job, number: int = 0, *, waits_s: float | None = 60.0, **spe
             creation_timestamp=at(NOW_S - 100 + number),
         ),
         spec=jobs.PodSpec(node_name=spec.get("node", ""), scheduler_name=spec.get("scheduler", "")),
-        status=jobs.PodStatus(phase="Pending", conditions=None if waits_s is None else [given_up]),
+        status=jobs.PodStatus(phase="Pending", conditions=None if waits_s is None else (given_up,)),
     )
 
 

@@ -146,7 +146,7 @@ def test_only_pods_that_the_scheduler_has_given_up_wait() -> None:
     assert a_pod(job, waits_s=None, scheduler="bareboat").waits_since() == jobbing.at(NOW_S - 100)
     gated = jobs.Condition(type="PodScheduled", status="False", reason="SchedulingGated")
     pod = a_pod(job)
-    held = jobs.Pod(metadata=pod.metadata, spec=pod.spec, status=jobs.PodStatus(phase="Pending", conditions=[gated]))
+    held = jobs.Pod(metadata=pod.metadata, spec=pod.spec, status=jobs.PodStatus(phase="Pending", conditions=(gated,)))
     assert held.waits_since() is None
 
 
