@@ -18,7 +18,7 @@ SYSTEM = $(KUBECTL) -n kube-system
 ARGS ?=
 DOOR ?=
 N ?=
-ONLY ?= $(patsubst benchmarks/%.py,%,$(wildcard $(addprefix benchmarks/,$(addsuffix .py,burst offers watch provision proxy))))
+ONLY ?= $(patsubst benchmarks/%.py,%,$(wildcard $(addprefix benchmarks/,$(addsuffix .py,burst offers watch provision proxy verbs))))
 CODE := src tests benchmarks tools
 FAST := tests/unit tests/contract
 REAL := $(wildcard tests/integration tests/e2e)
@@ -26,7 +26,7 @@ REAL := $(wildcard tests/integration tests/e2e)
 .PHONY: help
 help: ## Show this
 	@echo "Bareboat $(VERSION): make TARGET"
-	@awk -F ':.*## ' '/^## /{printf "\n%s\n", substr($$0, 4)} /^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' \
+	@awk -F ':.*## ' '/^## /{printf "\n%s\n", substr($$0, 4)} /^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' \
 		$(firstword $(MAKEFILE_LIST))
 
 .venv/.ready: pyproject.toml uv.lock tools/setup
@@ -38,7 +38,7 @@ demo: .venv/.ready ## A GPU pod's whole life (DOOR=proxy or provision, ARGS=--ke
 	@$(BIN)/bareboat demo $(DOOR) $(ARGS)
 
 ## Work on it
-.PHONY: test check bench fmt docs clean
+.PHONY: test check bench kubectl-table fmt docs clean
 test: .venv/.ready ## All tests, the real control plane's too (CHECKED=1: only those)
 	@failed=0; \
 	$(if $(CHECKED),,$(BIN)/pytest -q -n 2 $(FAST) || failed=1;) \
@@ -61,8 +61,11 @@ _types: .venv/.ready
 _fast: .venv/.ready
 	$(BIN)/pytest -q -n 2 $(FAST)
 
-bench: .venv/.ready ## Measure (ONLY=burst, offers, watch, provision or proxy; N=1000)
+bench: .venv/.ready ## Measure (ONLY=burst, offers, watch, provision, proxy or verbs)
 	@for each in $(ONLY); do $(BIN)/python benchmarks/$$each.py $(if $(N),--n $(N)) $(ARGS); done
+
+kubectl-table: .venv/.ready ## What comes of 40 command lines (ARGS='cp exec')
+	@$(BIN)/python tests/e2e/kubectl/table.py $(ARGS)
 
 fmt: .venv/.ready ## Put the code into its form
 	$(BIN)/ruff check --fix $(CODE)

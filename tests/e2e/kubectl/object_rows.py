@@ -110,7 +110,9 @@ TABLE = [
         says(r"pod/web-plain condition met\n")),
     Row("wait --for=jsonpath={{.status.phase}}=Succeeded pod/{done} --timeout=20s", "met",
         says(r"pod/done condition met\n"), says(r"pod/done-plain condition met\n")),
-    Row("get pod {done} -o jsonpath='{{range .status.containerStatuses[*]}}{{.imageID}} {{.containerID}}{{end}}'", "the digest, if known; an id",
+    Row("get pod {done} "
+        "-o jsonpath='{{range .status.containerStatuses[*]}}{{.imageID}} {{.containerID}}{{end}}'",
+        "the digest, if known; an id",
         says(DIGEST + " bareboat://[0-9a-f]{64}"), says(r" vast://\d+")),
     Row("get --raw /api/v1/nodes/{node}/proxy/metrics/resource", "figures of top pod; so in stats/summary", _figures),
     Row("create job sum --image=busybox:1.36 -- sh -c 'echo $((40+2))'", "its log; one that fails with 9", _job),
