@@ -101,6 +101,11 @@ def open_clouds(names: str, clock: clocks.Clock) -> dict[str, clouds.Cloud]:
     return opened
 
 
+def ssh_key(client: clients.Client, clock: clocks.Clock, about: settings_.Node) -> installation_key.InstallationKey:
+    """By which this installation reaches its machines."""
+    return installation_key.InstallationKey(client, clock, namespace=about.lease_namespace, name=about.ssh_secret)
+
+
 @contextlib.asynccontextmanager
 async def node(
     about: settings_.Node,
@@ -353,9 +358,7 @@ class _Node:
 
     def _ssh(self, inputs: pod_inputs.PodInputs, facts: sources.NodeFacts) -> parts.SshAccess:
         about = self._about
-        key = installation_key.InstallationKey(
-            self._client, self._clock, namespace=about.lease_namespace, name=about.ssh_secret
-        )
+        key = ssh_key(self._client, self._clock, about)
         gathering = deliveries.Deliveries(self._client, inputs, self._images, facts, self._clock)
         return parts.SshAccess(key, gathering, sessions.Sessions(key, self._clock), default=access.Access(about.access))
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": ("demo", "A GPU pod from apply to ledger, on this machine, for nothing."),
     "doctor": ("doctor", "Look at what is in the way of renting, and say what to do."),
     "instances": ("instances", "Show what is rented for this cluster now."),
+    "keys": ("keys", "Show or rotate the ssh key by which rented machines are reached."),
     "node": ("node", "Run the virtual node: pods scheduled to it run on rented machines."),
     "offers": ("offers", "Show what could be rented now, best first, and what was left out."),
     "offload": ("offload", "Send Jobs that wait too long to rented machines, and run them there."),

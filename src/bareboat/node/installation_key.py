@@ -61,7 +61,7 @@ class InstallationKey:
     async def refresh(self) -> None:
         """One read, and one more call where there is no Secret yet. Raises nothing of the API's."""
         try:
-            self.ring = await self._read()
+            self.ring = await self._read_or_make()
             self.trouble = ""
         except (errors.KubeError, keys.BadKey) as problem:
             why = f"Secret {self._namespace}/{self._name} with the installation's ssh key can't be used: {problem}"
@@ -82,13 +82,16 @@ class InstallationKey:
         self.ring = ring
         return ring
 
-    async def _read(self) -> keys.Ring:
-        path = resources.SECRETS.path(self._namespace, self._name)
-        try:
-            kept = await self._client.get(path, type=Kept)
-        except errors.NotFound:
-            kept = await self._make()
+    async def read(self) -> keys.Ring:
+        """As it stands. Raises `KubeError` (NotFound before a node has made it) and `BadKey`. One call."""
+        kept = await self._client.get(resources.SECRETS.path(self._namespace, self._name), type=Kept)
         return keys.from_secret(_decoded(kept.data))
+
+    async def _read_or_make(self) -> keys.Ring:
+        try:
+            return await self.read()
+        except errors.NotFound:
+            return keys.from_secret(_decoded((await self._make()).data))
 
     async def _make(self) -> Kept:
         fresh = keys.Ring(keys.make(f"bareboat-{self._name}"))
