@@ -22,23 +22,26 @@ type pod struct {
 
 	mu      sync.Mutex
 	state   State
-	told    []byte        // the state as JSON
-	changed chan struct{} // closed at the next change
+	newest  []byte        // the state as JSON
+	made    chan struct{} // closed when there is a newer one
+	told    []byte        // the newest that is in its file
+	changed chan struct{} // closed when there is a newer one
 
 	units    []*unit // init steps, then containers
 	stopping *gate
 	killNow  *gate // the grace is over
 	deadline time.Time
 	timer    *time.Timer
-	ended    *gate
+	over     *gate // nothing more will change
+	ended    *gate // and all has been told
 
 	updating sync.Mutex // of volumes
 }
 
 func newPod(root string, launch *Launch, reaper *reaper) *pod {
 	p := &pod{
-		launch: launch, root: root, reaper: reaper, changed: make(chan struct{}),
-		stopping: newGate(), killNow: newGate(), ended: newGate(),
+		launch: launch, root: root, reaper: reaper, made: make(chan struct{}),
+		changed: make(chan struct{}), stopping: newGate(), killNow: newGate(), over: newGate(), ended: newGate(),
 	}
 	p.state = State{PodUID: launch.PodUID, Attempt: launch.Attempt, BootID: bootID(), Version: documentVersion}
 	waiting := "ContainerCreating"
@@ -73,9 +76,9 @@ func (p *pod) change(alter func()) {
 func (p *pod) publish() {
 	p.state.Number++
 	p.state.At = unix(time.Now())
-	p.told, _ = json.Marshal(&p.state)
-	close(p.changed)
-	p.changed = make(chan struct{})
+	p.newest, _ = json.Marshal(&p.state)
+	close(p.made)
+	p.made = make(chan struct{})
 }
 
 // occur must be called from within change.
@@ -97,7 +100,7 @@ func (p *pod) record(container, reason string, warning bool, format string, argu
 	p.change(func() { p.occur(container, reason, warning, format, arguments...) })
 }
 
-// snapshot gives the state as JSON, and what is closed when it is no longer true.
+// snapshot gives the state to be told, as JSON, and what is closed when it is no longer true.
 func (p *pod) snapshot() ([]byte, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -148,8 +151,7 @@ func (p *pod) fail(reason string) {
 
 // run lives as long as the pod does.
 func (p *pod) run() {
-	defer p.ended.let()
-	p.change(func() {})
+	defer p.over.let()
 	if err := p.prepare(); err != nil {
 		p.fail(err.Error())
 	} else if p.allDone() || p.initialise() {
@@ -243,31 +245,44 @@ func (p *pod) find(container string) *unit {
 	return nil
 }
 
-// keepState writes the newest state to its file until the pod has ended, then once more.
+// keepState writes each state to its file, then lets it be told, until the pod is over and its last state is out. So
+// nothing was ever told that is not in the file: numbers never go back, whenever we die.
 func (p *pod) keepState() {
-	reserve := filepath.Join(p.root, "reserve")
-	_ = os.WriteFile(reserve, make([]byte, 64<<10), 0o600)
 	for {
-		last := p.ended.isOpen() // asked first: what is read after it is the last state
-		content, changed := p.snapshot()
-		err := writeAtomically(filepath.Join(p.root, "state.json"), content)
-		if err != nil && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) {
-			// What was set aside for this makes room for the last words.
-			_ = os.Remove(reserve)
-			p.fail("the machine's disk is full: writing " + filepath.Join(p.root, "state.json") + ": " + reasonOf(err))
-			_ = writeAtomically(filepath.Join(p.root, "state.json"), content)
-		} else if err != nil {
-			p.fail("state can't be kept: " + err.Error())
-		}
+		last := p.over.isOpen() // asked first: what is read after it is the last state
+		made := p.keepOnce()
 		if last {
-			_ = os.Remove(reserve)
+			_ = os.Remove(filepath.Join(p.root, "reserve"))
+			p.ended.let()
 			return
 		}
 		select {
-		case <-changed:
-		case <-p.ended.open:
+		case <-made:
+		case <-p.over.open:
 		}
 	}
+}
+
+// keepOnce writes and releases the newest state; what it returns is closed when there is a newer one.
+func (p *pod) keepOnce() <-chan struct{} {
+	p.mu.Lock()
+	content, made := p.newest, p.made
+	p.mu.Unlock()
+	path := filepath.Join(p.root, "state.json")
+	if err := writeAtomically(path, content); errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		// What was set aside for this makes room for the last words.
+		_ = os.Remove(filepath.Join(p.root, "reserve"))
+		p.fail("the machine's disk is full: writing " + path + ": " + reasonOf(err))
+		_ = writeAtomically(path, content)
+	} else if err != nil {
+		p.fail("state can't be kept: " + err.Error())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.told = content
+	close(p.changed)
+	p.changed = make(chan struct{})
+	return made
 }
 
 func writeAtomically(path string, content []byte) error {

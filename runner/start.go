@@ -216,12 +216,7 @@ func supervise(o *options) int {
 		fmt.Fprint(ready, err)
 		return exitUnreadable
 	}
-	kept := make(chan struct{})
-	p.change(func() {})
-	go func() {
-		p.keepState()
-		close(kept)
-	}()
+	go p.keepState()
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT)
 	go func() {
@@ -232,7 +227,7 @@ func supervise(o *options) int {
 	fmt.Fprint(ready, "ok")
 	ready.Close()
 	p.run()
-	<-kept
+	<-p.ended.open
 	c.close()
 	return 0
 }
@@ -262,6 +257,9 @@ func bringUp(o *options) (*pod, *control, error) {
 	if before := readState(o.root); before != nil && before.Attempt == launch.Attempt {
 		p.takeOver(before)
 	}
+	_ = os.WriteFile(filepath.Join(o.root, "reserve"), make([]byte, 64<<10), 0o600)
+	p.change(func() {})
+	p.keepOnce()
 	c, err := listen(p)
 	return p, c, err
 }
