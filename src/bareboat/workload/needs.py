@@ -48,7 +48,7 @@ def from_pod(pod: pods.Pod, defaults: Defaults) -> needs.Needs:
         price = min(price or defaults.pod_cap_usd_per_hour, defaults.pod_cap_usd_per_hour)
     verified = notes.flag(annotations.VERIFIED)
     asks = runpod_asks.read(pod.metadata.annotations)
-    peers = asks.datacenter is False  # Community Cloud is of peers' machines, which nobody rates
+    peers = asks.datacenter is False  # Community Cloud is of peers' machines, which nobody rates or measures
     if peers and verified is None:
         verified = False
     return needs.Needs(
@@ -64,7 +64,9 @@ def from_pod(pod: pods.Pod, defaults: Defaults) -> needs.Needs:
         min_reliability=_or(
             notes.number(annotations.RELIABILITY, 0, 1, ""), 0.0 if peers else defaults.min_reliability
         ),
-        min_inet_down_mbps=_or(notes.number(annotations.DOWNLOAD, 0, 1e6, "Mbit/s"), defaults.min_inet_down_mbps),
+        min_inet_down_mbps=_or(
+            notes.number(annotations.DOWNLOAD, 0, 1e6, "Mbit/s"), 0.0 if peers else defaults.min_inet_down_mbps
+        ),
         min_cuda=notes.number(annotations.CUDA, 0, 100, ""),
         verified_only=defaults.verified_only if verified is None else verified,
         pricing=needs.Pricing(notes.choice(annotations.PRICING, _PRICING) or "on-demand"),

@@ -151,7 +151,7 @@ class Vast:
             self.url + path,
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
+            headers={"Authorization": f"Bearer {self.key}", "Content-Type": "application/json", "User-Agent": "tests"},
         )
         with urllib.request.urlopen(request, timeout=20) as response:
             answer: Json = json.load(response)

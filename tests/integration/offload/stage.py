@@ -4,6 +4,7 @@ The parts are those of the node's stage; what is here is RunPod's and the Jobs'.
 """
 
 import contextlib
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -105,6 +106,20 @@ class Stage:
         if start:
             made.start()
         return made
+
+    def explain(self, *flags: str) -> str:
+        """What `bareboat offload --explain` prints of this namespace's Jobs, for the node of the first door."""
+        done = subprocess.run(
+            [*parts.BAREBOAT, "offload", "--explain", "--nodename", self.doors[0].name, *flags],
+            env=parts.clean_environment()
+            | {"KUBECONFIG": str(self.cluster.kubeconfig), "BAREBOAT_OFFLOAD_NAMESPACES": self.cluster.namespace},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def job(self, name: str) -> Json:
         found = self.cluster.find("jobs", name)

@@ -29,3 +29,4 @@ async def test_no_pod_is_in_two_places_however_many_bind_at_once(
         assert told.other_outcomes == []
     finally:
         await asyncio.to_thread(kubectl, "delete", "namespace", namespace, "--wait=false")
+        await asyncio.to_thread(kubectl, "delete", "node", racing.OURS, racing.THEIRS, "--ignore-not-found")
