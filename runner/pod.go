@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -266,8 +267,11 @@ func (p *pod) keepState() {
 // keepOnce writes and releases the newest state; what it returns is closed when there is a newer one.
 func (p *pod) keepOnce() <-chan struct{} {
 	p.mu.Lock()
-	content, made := p.newest, p.made
+	content, made, known := p.newest, p.made, bytes.Equal(p.newest, p.told)
 	p.mu.Unlock()
+	if known {
+		return made
+	}
 	path := filepath.Join(p.root, "state.json")
 	if err := writeAtomically(path, content); errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		// What was set aside for this makes room for the last words.

@@ -124,8 +124,15 @@ def test_the_workload_outlives_those_who_look_at_it(box: boxes.Box) -> None:
 
 
 def test_the_state_file_holds_the_last_state(box: boxes.Box) -> None:
-    state = box.run_to_end(a_launch(a_container("true")))
-    boxes.eventually(lambda: box.state() == state, "the file is as the last line")
+    assert box.run_to_end(a_launch(a_container("true"))) == box.state()
+
+
+def test_nothing_is_told_that_the_file_has_not(box: boxes.Box) -> None:
+    box.environment["RUNNER_TIME_SCALE"] = "10000"
+    follower = box.run(a_launch(a_container("false", restart="Always")))
+    for restarts in range(5):
+        told = follower.until(lambda state, at=restarts: container(state).restarts > at)  # type: ignore[misc]
+        assert box.state().number >= told.number
 
 
 def test_numbers_of_states_and_occurrences_rise(box: boxes.Box) -> None:
