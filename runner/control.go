@@ -185,10 +185,15 @@ func (c *control) follow(conn net.Conn, from *bufio.Reader) {
 			go func() { _ = write(line(Line{Answer: c.obey(text)})) }()
 		}
 	}()
+	var before []byte
 	for {
 		last := c.pod.ended.isOpen()
 		told, changed := c.pod.snapshot()
-		if write(append(append([]byte(`{"state":`), told...), "}\n"...)) != nil || last {
+		if !bytes.Equal(told, before) && write(append(append([]byte(`{"state":`), told...), "}\n"...)) != nil {
+			return
+		}
+		before = told
+		if last {
 			return
 		}
 		select {
