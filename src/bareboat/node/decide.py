@@ -207,7 +207,8 @@ def _followed(record: records.Record, now_s: float, policy: Policy) -> Action:
     told = record.told
     if told is not None:
         return Finish(end_of(told, record, now_s)) if told.ended else Rest()
-    left_s = record.rented_s + policy.start_timeout_s - now_s
+    # A process that has just started has not had the time to reach it.
+    left_s = max(record.rented_s, record.asked_s) + policy.start_timeout_s - now_s
     if record.has_run:
         return Rest()  # it runs without us; that it can't be reached is no reason to end it
     if left_s > 0:

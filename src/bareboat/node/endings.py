@@ -6,7 +6,7 @@ from bareboat.core import cloud as clouds
 from bareboat.core import errors, instances
 from bareboat.fleet import accounts
 from bareboat.node import decide, parts, records, telling, views
-from bareboat.workload import exit_codes, launch
+from bareboat.workload import exit_codes, launch, ssh_status
 from bareboat.workload import pod as pods
 from bareboat.workload import status as statuses
 
@@ -98,6 +98,8 @@ class Endings:
             if not record.is_counted:
                 record.last = ended.terminated
                 record.restart_count += 1
+                if record.access == records.SSH:
+                    record.earlier = ssh_status.carried(pod, record.earlier, record.told)
             record.not_before_s = now_s + pause_s
             record.waiting = views.restart_waiting(pod, record, pause_s)
             record.running_s = None

@@ -4,6 +4,7 @@ A record is rebuilt from annotations and status at start, the wait before a rest
 only in memory (the pause after a failed try to rent) may be lost.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from bareboat.core import offers
 from bareboat.node import restarting
 from bareboat.workload import annotations as notes
 from bareboat.workload import pod as pods
-from bareboat.workload import probing
+from bareboat.workload import probing, ssh_status
 from bareboat.workload import status as statuses
 
 DEAREST_USD_PER_HOUR = 1000.0
@@ -97,7 +98,10 @@ class Record:
     unfollowed_why: str = ""
     ssh_failures: int = 0
     told_number: int = 0
-    resumed_restarts: int | None = None
+    earlier: dict[str, ssh_status.Earlier] = field(default_factory=dict)
+    """By container, in ssh access: what it did on machines that are gone."""
+    is_resumed: bool = False
+    """What stands in the pod's status is of the present machine, whose runner has not been heard yet."""
     stop_by_s: float | None = None
     refused_generation: int = 0
     stale: bool = False
@@ -121,13 +125,18 @@ class Record:
         self.host_key = self.image_id = ""
         self.told = self.stop_by_s = None
         self.told_number = 0
+        self.is_resumed = False
 
     def hear(self, told: documents.State) -> None:
         """The newest word of the runner of the present instance."""
-        if self.told is None and self.resumed_restarts is not None:
-            present = sum(each.restarts for each in told.containers[:1])
-            self.restart_count = max(0, self.resumed_restarts - present)
-            self.resumed_restarts = None
+        if self.is_resumed:
+            # Those that its runner tells are not earlier ones.
+            present = {each.name: each.restarts for each in (*told.init, *told.containers)}
+            self.earlier = {
+                name: dataclasses.replace(each, restarts=max(0, each.restarts - present.get(name, 0)))
+                for name, each in self.earlier.items()
+            }
+            self.is_resumed = False
         self.told = told
         self.unfollowed_why = ""
 
@@ -242,11 +251,12 @@ def from_pod(pod: pods.Pod, now_s: float) -> Record:
 
 
 def _from_status(record: Record, pod: pods.Pod, now_s: float) -> None:
+    for told in (*pod.status.init_container_statuses, *pod.status.container_statuses):
+        record.earlier[told.name] = ssh_status.Earlier(told.restart_count, told.last_state.terminated)
+        record.has_run |= record.access == SSH and told.last_state.terminated is not None
+    record.is_resumed = record.renting is Renting.RENTED
     for each in pod.status.container_statuses[:1]:
         record.restart_count = each.restart_count
-        if record.access == SSH:
-            # Those of the present machine among them are told again by its runner.
-            record.resumed_restarts = each.restart_count
         record.last = each.last_state.terminated
         if record.is_counted:
             record.ending_why = "its container has ended"

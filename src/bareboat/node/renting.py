@@ -97,6 +97,8 @@ class Renting:
         record.rented(instance.id, record.attempted_s or self._use.clock.now_s())
         record.cloud = instance.cloud
         record.machine_id = instance.machine_id or record.machine_id
+        if instance.ssh:
+            record.access = records.SSH  # its annotation may be gone
         price = record.usd_per_hour if instance.usd_per_hour is None else instance.usd_per_hour
         self._use.broker.ledger.restore(record.uid, record.key[0], price, self._use.clock.now_s())
         log.info("instance.adopted", pod="/".join(record.key), cloud=instance.cloud, id=instance.id)

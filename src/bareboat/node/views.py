@@ -58,8 +58,6 @@ def status(
     """The pod's whole status as it is to stand in the API."""
     if record.access != records.SSH:
         return statuses.build(pod, view(pod, record, instance), host_ip, now_s)
-    if record.told is None and record.running_s is not None and record.end is None and not record.ending_why:
-        return pod.status  # it runs, and its runner has not been asked again since this process started
     return ssh_status.build(pod, known(pod, record, instance), host_ip, now_s)
 
 
@@ -74,7 +72,6 @@ def known(pod: pods.Pod, record: records.Record, instance: instances.Instance | 
     if instance is not None and instance.state is instances.State.RUNNING and not gone:
         why = record.unfollowed_why or _booting_message(record, instance)
         waiting = pods.Waiting("ContainerCreating", why)
-    first = pod.spec.containers[0].name
     return ssh_status.Known(
         acknowledged_s=record.acknowledged_s,
         # What a machine that is given back said of itself counts no more: another will begin anew.
@@ -84,7 +81,8 @@ def known(pod: pods.Pod, record: records.Record, instance: instances.Instance | 
         network_up=bool(record.instance_id),
         untouched_why=record.unfollowed_why,
         end=end,
-        earlier={first: ssh_status.Earlier(record.restart_count, record.last)},
+        earlier=record.earlier,
+        resumed=record.is_resumed and not gone,
     )
 
 
