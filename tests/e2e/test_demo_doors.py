@@ -57,6 +57,34 @@ def test_the_proxys_demo_tells_of_an_instance_its_end_and_its_replacement(
     assert time.monotonic() - started_s < test_demo.DEMO_S
 
 
+def test_the_offload_demo_tells_of_a_queue_that_overflows(demo: Callable[..., test_demo.Demo]) -> None:
+    started_s = time.monotonic()
+    running = demo("offload")
+    assert running.end() == 0, running.text
+    told_in_order(
+        running,
+        [
+            "one GPU; a stand-in",
+            "$ bareboat offload --max-pending-time=5",
+            "$ bareboat offload --explain",
+            "default/train-",
+            "stays: it may be pending for 5 s",
+            "They wait for 5 s, and leave",
+            "offload.bound",
+            "rule=time",
+            "Complete 1/1",
+            "$ kubectl get pods -l runpod.io/managed=true",
+            "GPU 0: NVIDIA",
+            "runpod.io/cost-per-hr: 0.",
+            "runpod.io/pod-id: ",
+            "by rule time (pending for",
+            "nothing left running",
+        ],
+    )
+    assert running.told.count("offload.bound") == 2, running.text
+    assert time.monotonic() - started_s < test_demo.DEMO_S
+
+
 def test_the_provisioning_demo_tells_of_two_clients_one_of_them_on_a_rented_gpu(
     demo: Callable[..., test_demo.Demo],
 ) -> None:

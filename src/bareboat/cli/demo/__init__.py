@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from bareboat.cli import offers
-from bareboat.cli.demo import provision_story, proxy_story, stage, story, terminal
+from bareboat.cli.demo import offload_story, provision_story, proxy_story, stage, story, terminal
 from bareboat.kube import errors as kube_errors
 from bareboat.sandbox import controlplane, processes
 from bareboat.simulation import clock
@@ -21,6 +21,7 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130
 DOORS: dict[str, type[story.Story]] = {
     "node": story.Story,
+    "offload": offload_story.Story,
     "provision": provision_story.Story,
     "proxy": proxy_story.Story,
 }

@@ -13,10 +13,13 @@ _NOT_SHOWN = ("event", "level", "timestamp", "config", "pid", "hash", "attempt")
 class Lines:
     """Reads a log of JSON lines from where the last look ended; what is no JSON (nginx's own lines) is passed over."""
 
-    def __init__(self, path: Path, teller: terminal.Teller, *, without: Collection[str] = ()) -> None:
+    def __init__(
+        self, path: Path, teller: terminal.Teller, *, without: Collection[str] = (), only: Collection[str] = ()
+    ) -> None:
         self._path = path
         self._teller = teller
         self._without = without
+        self._only = only
         self._read = 0
         self._last = ""
         self.said: list[str] = []
@@ -41,7 +44,7 @@ class Lines:
         event = str(told.get("event", ""))
         self.said.append(event)
         facts = "  ".join(_fact(name, value) for name, value in told.items() if name not in _NOT_SHOWN and value)
-        if event in self._without or (event + facts) == self._last:
+        if event in self._without or (self._only and event not in self._only) or (event + facts) == self._last:
             return
         self._last = event + facts
         width = max(40, min(self._teller.out.width, 80))

@@ -27,23 +27,26 @@ from bareboat.cli.demo import terminal
 from bareboat.kube import client as clients
 from bareboat.kube import config as configs
 from bareboat.kube import errors as kube_errors
-from bareboat.kube import resources
+from bareboat.kube import resources, times
 from bareboat.sandbox import binaries, controlplane, folders, keeper, processes, programs
 from bareboat.sandbox import settings as sandbox_settings
 from bareboat.workload import pod as pods
 
 NODE_NAME = "vast-gpu-node-na-1"
+TITLES = {"vast": "Vast.ai", "runpod": "RunPod"}
 NODE_SETTINGS = {
     "BAREBOAT_WATCH_IDLE_S": "1",
     "BAREBOAT_WATCH_BUSY_S": "0.3",
     "BAREBOAT_GUARD_AGE_S": "10",
     "VAST_RATE_LIMIT": "off",
+    "RUNPOD_RATE_LIMIT": "off",
+    "RUNPOD_VISIBILITY_WINDOW_S": "5",
     "VAST_VISIBILITY_WINDOW_S": "5",
     # The addresses of simulated machines belong to nobody here.
     "VAST_LATENCY_CHECK_ENABLED": "false",
 }
 """The node lives in real time while the simulated cloud's clock runs many times faster."""
-_NOT_OURS = re.compile(r"(BAREBOAT_(?!SANDBOX_)|VAST_|VKUBELET_|APISERVER_|KUBE|NODENAME$|POD_IP$).*")
+_NOT_OURS = re.compile(r"(BAREBOAT_(?!SANDBOX_)|VAST_|RUNPOD_|VKUBELET_|APISERVER_|KUBE|NODENAME$|POD_IP$).*")
 START_TIMEOUT_S = 60.0
 ASK_TIMEOUT_S = 10.0
 GENTLE_END_S = 8.0
@@ -69,6 +72,7 @@ class Stage:
         self._ending: list[processes.Component] = []
         self._clients = contextlib.AsyncExitStack()
         self._has_cluster = True
+        self._cloud_name = "vast"
         self.cloud: Mapping[str, Any] = {}
         self.environment: dict[str, str] = {}
 
@@ -88,7 +92,7 @@ class Stage:
 
     # -- up and running
 
-    async def start(self, *, cluster: bool = True) -> None:
+    async def start(self, *, cluster: bool = True, node: bool = True, cloud: str = "vast") -> None:
         """Without a cluster there is no node either.
 
         Raises `Failed`, `processes.ComponentDied` or one of `controlplane.START_ERRORS`.
@@ -98,35 +102,40 @@ class Stage:
             with sandbox_command.progress() as on_progress:
                 await binaries.ensure(self._settings, on_progress)
         quiet = ("--profile=none", "--no-churn", "--no-rate-limits")
-        vast = self.part("simulate vast", f"--speed={self._speed:g}", *quiet, "--json")
+        self._cloud_name = cloud
+        alone = ("--foreign=0",) if cloud == "runpod" else ()
+        simulated = self.part(f"simulate {cloud}", f"--speed={self._speed:g}", *quiet, *alone, "--json")
         if cluster:
             with self._teller.waiting("Starting a Kubernetes control plane, about 10 s …"), _Watch() as watch:
                 await self._control.start()
             about = "API server, scheduler, controllers"
             self._teller.part(f"Kubernetes {programs.KUBERNETES_VERSION}", about, watch.s)
-        await self._start_vast(vast)
+        await self._start_cloud(simulated)
         self.environment = self._environment()
         if cluster:
+            self._client = await self._clients.enter_async_context(
+                clients.Client(configs.load(self._control.kubeconfig_path), timeout_s=10)
+            )
+        if cluster and node:
             await self._start_node()
 
-    async def _start_vast(self, vast: processes.Component) -> None:
-        with self._teller.waiting("Starting the simulated Vast.ai …"), _Watch() as watch:
-            self.cloud = await self.until(functools.partial(_announced, vast), "the simulated Vast.ai serves")
+    async def _start_cloud(self, simulated: processes.Component) -> None:
+        name = f"simulated {TITLES[self._cloud_name]}"
+        with self._teller.waiting(f"Starting the {name} …"), _Watch() as watch:
+            self.cloud = await self.until(functools.partial(_announced, simulated), f"the {name} serves")
             limits = aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)
             self._http = await self._clients.enter_async_context(aiohttp.ClientSession(timeout=limits))
-            offers = len((await self._ask("world"))["offers"])
+            world = await self._ask("world")
         pace = "right" if self._speed == 1 else f"{self._speed:g} times as fast"
-        self._teller.part("Simulated Vast.ai", f"{offers} offers; its clock runs {pace}", watch.s)
+        offers = f"{len(world['offers'])} offers; " if "offers" in world else ""
+        self._teller.part(f"S{name[1:]}", f"{offers}its clock runs {pace}", watch.s)
         for loss in self.cloud["losses"]:
             self._teller.note(loss)
 
     async def _start_node(self) -> None:
-        self._client = await self._clients.enter_async_context(
-            clients.Client(configs.load(self._control.kubeconfig_path), timeout_s=10)
-        )
         with self._teller.waiting("Starting the node …"), _Watch() as watch:
             self.part("node", "--address=127.0.0.1", "--kubelet-port=0")
-            await self.until(self._node_is_ready, "the node is Ready")
+            await self.until(self.node_is_ready, "the node is Ready")
         self._teller.part("bareboat node", f"{NODE_NAME} is Ready", watch.s)
 
     def check(self) -> None:
@@ -257,14 +266,33 @@ class Stage:
             "COLUMNS": str(self._teller.out.width),
             **kubeconfig,
             "KUBECACHEDIR": str(self.folder / "kubectl"),
-            "VAST_URL": self.cloud["url"],
-            "VAST_API_KEY": self.cloud["api_key"],
+            f"{self._cloud_name.upper()}_URL": self.cloud["url"],
+            f"{self._cloud_name.upper()}_API_KEY": self.cloud["api_key"],
             "BAREBOAT_REGISTRY_MIRRORS": f"*={self.cloud['registry_url']}",
         }
 
-    async def _node_is_ready(self) -> bool:
+    async def stand_in(self, name: str, gpus: int) -> None:
+        """A Node with GPUs on which nothing really runs: whatever is placed there stays as it is."""
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": name},
+            "status": {
+                "allocatable": {"cpu": "8", "memory": "32Gi", "pods": "20", "nvidia.com/gpu": str(gpus)},
+                "capacity": {"cpu": "8", "memory": "32Gi", "pods": "20", "nvidia.com/gpu": str(gpus)},
+                "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": times.seconds(time.time())}],
+            },
+        }
+        await self._client.create(resources.NODES.path(), manifest)
+        await self.until(functools.partial(self._is_open, name), f"{name} takes pods")
+
+    async def _is_open(self, name: str) -> bool:
+        node = msgspec.json.decode(await self._client.get(resources.NODES.path(None, name)))
+        return not node["spec"].get("taints")
+
+    async def node_is_ready(self, name: str = NODE_NAME) -> bool:
         try:
-            node = msgspec.json.decode(await self._client.get(resources.NODES.path(None, NODE_NAME)))
+            node = msgspec.json.decode(await self._client.get(resources.NODES.path(None, name)))
         except kube_errors.NotFound:
             return False
         return any(each["type"] == "Ready" and each["status"] == "True" for each in node["status"]["conditions"])

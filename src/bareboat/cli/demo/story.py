@@ -282,4 +282,5 @@ def _told(instance: dict[str, Any], now_s: float) -> str:
     usd = instance["usd"]
     what = f"{instance['gpus']}x {instance['gpu']}"
     paid = f"GPU ${usd['gpu']:.4f}, disk ${usd['disk']:.4f}, traffic ${usd['bandwidth']:.4f}"
-    return f"vast/{instance['id']}: {what}, {_rented_s(instance, now_s):.0f} s: {paid}"
+    name = f"runpod/{instance['pod_id']}" if "pod_id" in instance else f"vast/{instance['id']}"
+    return f"{name}: {what}, {_rented_s(instance, now_s):.0f} s: {paid}"
