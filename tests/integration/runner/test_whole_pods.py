@@ -182,8 +182,9 @@ def test_readiness_and_events_of_a_probe_with_a_named_port(box: boxes.Box) -> No
 
 
 def test_pod_that_is_told_to_stop_ends_by_its_exit_code(box: boxes.Box) -> None:
-    life = Life(box, restartPolicy="Always", containers=[main("trap 'exit 0' TERM; while :; do sleep 0.02; done")])
-    life.follower.running()
+    script = "trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done"
+    life = Life(box, restartPolicy="Always", containers=[main(script)])
+    boxes.eventually(lambda: "up" in box.log(), "its trap is set")
     life.follower.ask("stop", grace_s=5)
     found = life.ended()
     assert (found.phase, terminated(found).exit_code) == ("Succeeded", 0)
