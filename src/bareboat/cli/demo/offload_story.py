@@ -87,7 +87,7 @@ class Story(story.Story):
 
     async def _wrapped(self, *words: str) -> None:
         """A command whose lines are long."""
-        self._teller.command(story.cut(" ".join(words)))
+        self._teller.command(textwrap.shorten(" ".join(words), WIDTH, placeholder=" …"))
 
         def show(line: str) -> None:
             for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False):
