@@ -172,7 +172,12 @@ def fill_followed(on: stage.Stage) -> None:
     for number in range(FOLLOWED):
         chatter = f"while true; do {UPTIME}; echo $t; sleep 0.{10 + number % 20}; done"
         on.cluster.create(stage.pod(f"followed-{number}", on.nodes[0], chatter, annotations=SSH))
-    stage.until(lambda: stage.phases(on.cluster).get("Running", 0) >= FOLLOWED, "all followed pods run", 120)
+    stage.until(lambda: _running(on) == FOLLOWED, "all followed pods run", 120)
+
+
+def _running(on: stage.Stage) -> int:
+    followed = [pod for pod in on.cluster.pods() if pod["metadata"]["name"].startswith("followed-")]
+    return sum(pod["status"].get("phase") == "Running" for pod in followed)
 
 
 def fill_ending(on: stage.Stage) -> None:
@@ -215,7 +220,7 @@ def main(given: argparse.Namespace) -> None:
             result = measure(on, sandbox, Path(name), given)
     finally:
         asyncio.run(sandbox.stop())
-    for name, figures in result.items():
+    for name, figures in sorted(result.items()):
         for what, value in figures.items():
             print(f"{name:<16}{what:<20}{value:>9}")
     print(json.dumps({"benchmark": "verbs", "megabytes": given.n, "rounds": given.rounds, **result}))

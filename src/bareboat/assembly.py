@@ -80,7 +80,9 @@ class NodeProgram:
             raise supervise.Fatal(f"another process of {self.spec.name} may be active now: {lost}") from lost
 
     async def _lead(self) -> None:
-        async with self.server, asyncio.TaskGroup() as group:
+        """Ways into machines outlive the server: it tells whoever streams through them that the node stops."""
+        sessions = contextlib.nullcontext() if self.use.ssh is None else self.use.ssh.sessions
+        async with sessions, self.server, asyncio.TaskGroup() as group:
             log.info("node.starting", node=self.spec.name, kubelet_port=self.server.port)
             for name, part in self.supervised.items():
                 group.create_task(supervise.supervise(name, part, clock=self.use.clock), name=name)  # type: ignore[arg-type]

@@ -5,7 +5,6 @@ does it, and writes the pod's status if that changed.
 """
 
 import asyncio
-import contextlib
 
 import structlog
 
@@ -75,9 +74,7 @@ class Pods:
         await self._informer.synced.wait()
         await self._books_known.wait()
         self._open_books()
-        sessions = contextlib.nullcontext() if self._use.ssh is None else self._use.ssh.sessions
         async with (
-            sessions,
             asyncio.TaskGroup() as group,
             prober.Prober(group, self._probed, clock=self._use.clock) as probes,
         ):

@@ -1,8 +1,6 @@
 """The table's rows, each a test."""
 
-import asyncio
 from collections.abc import Iterator
-from concurrent import futures
 
 import pytest
 from tests.e2e.kubectl import ground, rows, table
@@ -13,16 +11,9 @@ CASES = [(row, mode) for row in table.ROWS for mode in rows.MODES if row.check(m
 
 
 @pytest.fixture(scope="module")
-def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ground.Ground]:
-    sandbox = controlplane.ControlPlane()
-    # In a thread of their own, so that the loops of other tests stay as they are.
-    with futures.ThreadPoolExecutor(max_workers=1) as pool:
-        pool.submit(lambda: asyncio.run(sandbox.start())).result()
-        try:
-            with ground.opened(sandbox, tmp_path_factory.mktemp("table")) as opened:
-                yield opened
-        finally:
-            pool.submit(lambda: asyncio.run(sandbox.stop())).result()
+def on(sandbox: controlplane.ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ground.Ground]:
+    with ground.opened(sandbox, tmp_path_factory.mktemp("table")) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize(("row", "mode"), CASES, ids=[f"{mode}: {row.line[:60]}" for row, mode in CASES])

@@ -128,7 +128,13 @@ class Streams:
             wire.connection.link.close()
 
     async def _spdy_forwards(self, ask: requests.Ask, protocol: str, take_over: TakeOver) -> None:
-        forwards = spdy_forwards.SpdyForwards(self._connect(ask), self._clock, f"{ask.pod.namespace}/{ask.pod.name}")
+        pod = ask.pod
+        forwards = spdy_forwards.SpdyForwards(
+            self._connect(ask),
+            self._clock,
+            f"{pod.namespace}/{pod.name}",
+            lambda: self._has_pod(pod.namespace, pod.name, pod.uid),
+        )
         connection = forwards.connection
         take_over(connection, protocol)
         try:

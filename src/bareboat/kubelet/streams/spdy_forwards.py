@@ -20,13 +20,20 @@ Connect = Callable[[int], Awaitable[containers.Connection]]
 LOOK_S = 5.0
 
 
+class _PodGone(Exception):
+    """There is nothing left to connect to."""
+
+
 class SpdyForwards:
     """One session; `connection` is what a link feeds, `run` has to run."""
 
-    def __init__(self, connect: Connect, clock: clocks.Clock, about: str) -> None:
+    def __init__(
+        self, connect: Connect, clock: clocks.Clock, about: str, has_pod: Callable[[], bool] = lambda: True
+    ) -> None:
         self._connect = connect
         self._clock = clock
         self._about = about
+        self._has_pod = has_pod
         self._pairing = portforward.Pairing()
         self._streams: dict[int, spdy_connection.Stream] = {}
         self._complete: asyncio.Queue[portforward.Pair] = asyncio.Queue()
@@ -44,12 +51,15 @@ class SpdyForwards:
         return True
 
     async def run(self) -> None:
-        """Until cancelled: a client ends the session by hanging up."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._drop_halves(), name="kubelet.streams.halves")
-            while True:
-                pair = await self._complete.get()
-                group.create_task(self._forward(pair), name="kubelet.streams.forward")
+        """Until cancelled, for a client ends the session by hanging up, or until the pod is gone."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._look(), name="kubelet.streams.look")
+                while True:
+                    pair = await self._complete.get()
+                    group.create_task(self._forward(pair), name="kubelet.streams.forward")
+        except* _PodGone:
+            log.info("kubelet.forward_ended", why="the pod is gone", **self._fields())
 
     async def _forward(self, pair: portforward.Pair) -> None:
         error, data = self._streams[pair.error_id], self._streams[pair.data_id]
@@ -69,9 +79,12 @@ class SpdyForwards:
             error.finish()
             del self._streams[pair.error_id], self._streams[pair.data_id]
 
-    async def _drop_halves(self) -> None:
+    async def _look(self) -> None:
+        """Drops streams whose other half never came; notices that the pod is gone, which no idle connection does."""
         while True:
             await self._clock.sleep(LOOK_S)
+            if not self._has_pod():
+                raise _PodGone
             for stream_id in self._pairing.overdue(self._clock.monotonic_s()):
                 self._streams.pop(stream_id).reset(framing.CANCEL)
 
