@@ -11,7 +11,7 @@ import binascii
 import msgspec
 import structlog
 
-from bareboat.access import keys
+from bareboat.access import failures, keys
 from bareboat.kube import client as clients
 from bareboat.kube import errors, objects, resources
 from bareboat.plumbing import clock as clocks
@@ -48,8 +48,10 @@ class InstallationKey:
         return () if self.ring is None else (self.ring.current.public,)
 
     def present(self) -> keys.Ring:
-        """For connections, of which there are none without a key."""
-        assert self.ring is not None, "no connection is opened without a key"
+        """For connections. Raises `Unreachable` as long as there is none, as in the first moment of a node that finds
+        machines of an earlier process: it is tried again."""
+        if self.ring is None:
+            raise failures.Unreachable("all", self.trouble)
         return self.ring
 
     async def run(self) -> None:

@@ -106,7 +106,11 @@ def test_a_pod_lives_through_restarts_of_the_node_with_the_same_process_and_ever
     for number in range(10):
         (node.kill if number % 2 else node.stop)()
         node.start()
-        stage.until(lambda: "1" in installation.cluster.kubectl(*inside, check=False).split(), "reached again", 40)
+        stage.until(
+            lambda: "1" in installation.cluster.kubectl(*inside, check=False).split(),
+            lambda: f"reached again: {installation.cluster.kubectl(*inside, check=False)}",
+            40,
+        )
     after = installation.cluster.pod("steady")
     told = after["status"]["containerStatuses"][0]
     assert told["restartCount"] == 0 and told["state"]["running"]["startedAt"] == began
