@@ -15,8 +15,9 @@ import structlog
 
 from bareboat import settings as settings_
 from bareboat.clouds import discovery
-from bareboat.core import budget, criteria
+from bareboat.core import budget, criteria, needs
 from bareboat.core import cloud as clouds
+from bareboat.core import errors as cloud_errors
 from bareboat.fleet import accounts, broker, latency, reaper, watcher
 from bareboat.kube import client as clients
 from bareboat.kube import config as configs
@@ -155,9 +156,15 @@ async def offload(
     async with node(node_about, renting.model_copy(update=capped), config, clock=clock) as program:
         use = program.use
         purses = credit.Credit({name: account.cloud for name, account in use.accounts.items()}, clock)
-        policy = _policy(
-            about, node_about, use.client, use.recorder, clock, lambda: _health(use).trouble or purses.trouble()
+        binding = binder.Binder(
+            use.client,
+            node_about.node_name,
+            access.Access(node_about.access),
+            defaults=use.defaults,
+            fits=functools.partial(_none_fits, use),
         )
+        policy = _policy(about, node_about, binding, use.client, use.recorder, clock)
+        policy.trouble_of_clouds = functools.partial(_no_cloud, use, purses)
         program.supervised |= {
             "offload.credit": purses.run,
             "offload.policy": policy.run,
@@ -179,7 +186,8 @@ async def explain(
     clock = clocks.SystemClock()
     async with clients.Client(config, connections=4, clock=clock) as client:
         recorder = events.Recorder(client, clock=clock)  # never run: what it notes is told to nobody
-        policy = _policy(about, node_about, client, recorder, clock, lambda: None)
+        binding = binder.Binder(client, node_about.node_name, access.Access(node_about.access))  # never asked to bind
+        policy = _policy(about, node_about, binding, client, recorder, clock)
         lists = [asyncio.create_task(each.run(), name=name) for name, each in policy.informers.items()]
         try:
             for each in policy.informers.values():
@@ -194,12 +202,11 @@ async def explain(
 def _policy(
     about: offload_settings.Offload,
     node_about: settings_.Node,
+    binding: binder.Binder,
     client: clients.Client,
     recorder: events.Recorder,
     clock: clocks.Clock,
-    trouble: Callable[[], str | None],
 ) -> offload_controller.Offload:
-    binding = binder.Binder(client, node_about.node_name, access.Access(node_about.access))
     return offload_controller.Offload(
         client,
         recorder,
@@ -207,7 +214,6 @@ def _policy(
         about.rules(),
         node_name=node_about.node_name,
         binder=binding,
-        trouble=trouble,
         reconcile_s=about.reconcile_interval,
     )
 
@@ -448,6 +454,35 @@ def listening_host(address: str) -> str:
     if parsed.is_loopback:
         return address
     return "0.0.0.0" if parsed.version == 4 else "::"
+
+
+def _no_cloud(use: parts.Parts, purses: credit.Credit) -> str | None:
+    """Why pods can be rented for on none of the clouds now; None when they can on one at least."""
+    told = {name: _of_account(name, account, purses) for name, account in use.accounts.items()}
+    return None if None in told.values() else "; ".join(f"{name}: {why}" for name, why in told.items())
+
+
+def _of_account(name: str, account: accounts.Account, purses: credit.Credit) -> str | None:
+    if account.watcher.trouble is None and not account.watcher.complete.is_set():
+        return "it has not answered yet"
+    return account.watcher.trouble or purses.trouble(name)
+
+
+async def _none_fits(use: parts.Parts, wanted: needs.Needs, namespace: str) -> str | None:
+    """Why nothing can be rented now, by the search that renting would begin with, which is kept for some seconds."""
+    try:
+        choice = await use.broker.choose(wanted, namespace=namespace)
+    except broker.NoOffers as none:
+        return none.sentence
+    except cloud_errors.CloudError as trouble:
+        return str(trouble)
+    use.broker.put_back(choice)
+    room = use.broker.ledger.room_usd_per_hour(namespace, use.clock.now_s())
+    if room is not None and choice.usd_per_hour > room:
+        return (
+            f"the best offer is {choice.usd_per_hour:.3f} $/h; the caps leave {room:.3f} $/h to namespace {namespace}"
+        )
+    return None
 
 
 def _health(use: parts.Parts) -> node_object.Health:

@@ -30,7 +30,9 @@ def command(
     client_ca_file: Annotated[Path | None, typer.Option(help="CA of callers; default the cluster's own.")] = None,
     enable_debugging_handlers: Annotated[str | None, typer.Option(help="As the kubelet's. Default true.")] = None,
     streaming_connection_idle_timeout: Annotated[str | None, typer.Option(help="Default 4h; 0: none.")] = None,
-    clouds: Annotated[str | None, typer.Option(help="Default vast. [env BAREBOAT_CLOUDS]")] = None,
+    clouds: Annotated[
+        str | None, typer.Option("--clouds", "--cloud", help="Default vast. [env BAREBOAT_CLOUDS]")
+    ] = None,
     gpus: Annotated[int | None, typer.Option(help="nvidia.com/gpu to offer. [env BAREBOAT_GPUS]")] = None,
     pods: Annotated[int | None, typer.Option(help="Pods to take. [env BAREBOAT_PODS]")] = None,
     max_usd_per_hour: Annotated[

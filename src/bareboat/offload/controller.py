@@ -25,6 +25,9 @@ BREATH_S = 0.05
 BINDINGS_AT_ONCE = 16
 TAKEN_REST_S = 2.0
 TROUBLE_REST_S = 5.0
+TROUBLE_LOOK_S = 1.0
+NO_OFFER_REST_S = 10.0
+TOLD_AGAIN_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Read:
 
 
 class Offload:
-    """One policy for one virtual node. `trouble()` is asked before each plan: why the clouds can't be rented from."""
+    """One policy for one virtual node. `trouble_of_clouds()` is asked before each plan: why none can be rented from."""
 
     def __init__(
         self,
@@ -48,7 +51,6 @@ class Offload:
         *,
         node_name: str,
         binder: binders.Binder,
-        trouble: Callable[[], str | None],
         reconcile_s: float = 30.0,
     ) -> None:
         self.rules = rules
@@ -67,17 +69,18 @@ class Offload:
         self.results = results.Results(client, recorder, clock, self.placed, self._by_uid.get)
         self.passed_s: float | None = None
         self.bound = self.taken = 0
+        self.trouble_of_clouds: Callable[[], str | None] = lambda: None
         self._recorder = recorder
         self._clock = clock
         self._node_name = node_name
         self._binder = binder
-        self._trouble = trouble
         self._reconcile_s = reconcile_s
         self._pods_by_job: dict[str, dict[str, jobs.Pod]] = {}
         self._reads: dict[str, Read] = {}
         self._unfit: dict[str, tuple[str, str]] = {}
         self._resting: dict[str, float] = {}
         self._told: dict[str, str] = {}
+        self._told_no_offer_s: dict[str, float] = {}
         self._due = asyncio.Event()
         self.jobs.add_handler(self._job)
         self.waiting.add_handler(self._waiting_pod)
@@ -96,7 +99,7 @@ class Offload:
 
     def trouble(self) -> str | None:
         """Why nothing can leave now, of the clouds or of the Node."""
-        return self._trouble() or self.ledger.trouble()
+        return self.trouble_of_clouds() or self.ledger.trouble()
 
     async def run(self) -> None:
         """Plans and binds until cancelled."""
@@ -106,6 +109,8 @@ class Offload:
             self._due.clear()
             after_s = await self.look()
             self.passed_s = self._clock.monotonic_s()
+            if self.trouble() is not None:
+                after_s = min(after_s, TROUBLE_LOOK_S)  # its end is nobody's event
             await self._clock.sleep(BREATH_S)
             await clocks.within(self._clock, self._due, max(0.0, min(self._reconcile_s, after_s) - BREATH_S))
 
@@ -123,7 +128,7 @@ class Offload:
     def plan(self) -> list[policy.Verdict]:
         """What is to be done now; does nothing."""
         self._end_rests()
-        room = self.ledger.room(self._trouble())
+        room = self.ledger.room(self.trouble_of_clouds())
         return policy.plan(self._candidates(), self.rules, room, self._clock.now_s())
 
     def explained(self) -> list[tuple[jobs.Job, str, str]]:
@@ -191,6 +196,15 @@ class Offload:
         log.info("job.kept", job="/".join(job.key), reason=reason, why=why)
         self._recorder.warning(telling.about(job), reason, telling.kept(why))
 
+    def _tell_no_offer(self, job: jobs.Job, why: str) -> None:
+        """Seldom: figures change from one look to the next, and what they mean does not."""
+        now_s, told_s = self._clock.monotonic_s(), self._told_no_offer_s.get(job.metadata.uid)
+        if told_s is not None and now_s - told_s < TOLD_AGAIN_S:
+            return
+        self._told_no_offer_s[job.metadata.uid] = now_s
+        log.info("job.no_offer", job="/".join(job.key), why=why)
+        self._recorder.warning(telling.about(job), "NoOffers", telling.no_offer(why))
+
     def _is_unfit(self, job: jobs.Job) -> bool:
         """Found so at a binding, of the same annotations (a Job's pod template does not change)."""
         known = self._unfit.get(job.metadata.uid)
@@ -227,6 +241,10 @@ class Offload:
                 log.info("offload.taken", pod="/".join(pod.key), why=outcome.why)
                 self.ledger.give_back(uid)
                 self._rest(uid, TAKEN_REST_S)
+            case binders.NoOffer():
+                self.ledger.give_back(uid)
+                self._rest(uid, NO_OFFER_REST_S)
+                self._tell_no_offer(leave.job, outcome.why)
             case binders.Unfit():
                 self.ledger.give_back(uid)
                 self._unfit[leave.job.metadata.uid] = (_annotations_of(leave.job), outcome.why)
@@ -244,7 +262,7 @@ class Offload:
 
     def _job(self, _key: informer.Key, old: jobs.Job | None, new: jobs.Job | None) -> None:
         if new is None and old is not None:
-            for several in (self._by_uid, self._reads, self._unfit, self._told):
+            for several in (self._by_uid, self._reads, self._unfit, self._told, self._told_no_offer_s):
                 several.pop(old.metadata.uid, None)
             self.results.forget(old.metadata.uid)
         if new is not None:

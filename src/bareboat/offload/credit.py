@@ -16,17 +16,18 @@ EMPTY_EVERY_S = 30.0
 
 
 class Credit:
-    """`trouble()` is a sentence when no cloud can pay; a cloud that does not tell counts as one that can."""
+    """`trouble(name)` is a sentence when that account can't pay, or was not asked yet; one that does not tell can."""
 
     def __init__(self, several: Mapping[str, clouds.Cloud], clock: clocks.Clock) -> None:
         self._clouds = several
         self._clock = clock
         self._empty: dict[str, str] = {}
+        self._asked: set[str] = set()
 
-    def trouble(self) -> str | None:
-        if len(self._empty) < len(self._clouds):
-            return None
-        return "; ".join(self._empty.values()) or None
+    def trouble(self, name: str) -> str | None:
+        if name not in self._asked and isinstance(self._clouds[name], clouds.HasBilling):
+            return "its balance was not read yet"
+        return self._empty.get(name)
 
     async def run(self) -> None:
         while True:
@@ -40,10 +41,12 @@ class Credit:
             try:
                 left_usd = await cloud.credit_usd()
             except errors.CloudError as trouble:
+                self._asked.add(name)
                 # Unknown is not empty; that a cloud can't be asked is told by those who list it.
                 log.debug("credit.unknown", cloud=name, why=trouble.why)
                 continue
+            self._asked.add(name)
             if left_usd > 0:
                 self._empty.pop(name, None)
             else:
-                self._empty[name] = f"{name}: the account has no credit left (${left_usd:.2f})"
+                self._empty[name] = f"the account has no credit left (${left_usd:.2f})"

@@ -22,6 +22,10 @@ def kept(why: str) -> str:
     return f"The Job stays here and nothing is rented for it: {why}"
 
 
+def no_offer(why: str) -> str:
+    return f"The Job goes on waiting here, since there is nothing to rent for it now: {why}"
+
+
 def rented(pod_name: str, cloud: str, instance_id: str, gpu: str, region: str, usd_per_hour: float) -> str:
     place = f" in {region}" if region else ""
     return f"Pod {pod_name} has {gpu or 'a machine'}{place} as {cloud}/{instance_id} at ${usd_per_hour:.3f}/h"

@@ -49,7 +49,7 @@ def test_forced_job_runs_on_the_cloud_and_completes(shared: stage.Stage) -> None
         "nodes are available",
     ):
         assert expected in said
-    assert f"runpod/{rented['id']} at $0." in on.cluster.event("my-gpu-job", "Rented")
+    assert f"runpod/{rented['pod_id']} at $0." in on.cluster.event("my-gpu-job", "Rented")
     on.assert_clean()
 
 

@@ -99,9 +99,9 @@ def test_jobs_stay_here_while_the_account_is_of_no_use(installation: stage.Stage
     if trouble == "price":
         job["metadata"]["annotations"]["bareboat.dev/max-usd-per-hour"] = "0.001"
         on.cluster.apply(job)
-        (pod,) = parts.until(lambda: on.pods_of("wrong-stays"), "its pod")
-        told = on.cluster.event(pod["metadata"]["name"], "NoOffers", 40)
-        assert "for max price" in told
+        told = on.cluster.event("wrong-stays", "NoOffers", 40)
+        assert "goes on waiting here" in told and "for max price" in told
+        assert not on.pods_of("wrong-stays")[0]["spec"].get("nodeName")
         assert on.rented() == []
         return
     words = {"key": "key", "credit": "no credit left"}[trouble]
