@@ -73,6 +73,9 @@ class Pods:
     async def run(self) -> None:
         await self._informer.synced.wait()
         await self._books_known.wait()
+        if self._use.ssh is not None:
+            # Else the pods of a node's first moment would run in plain access for good.
+            await self._use.ssh.key.settled.wait()
         self._open_books()
         async with (
             asyncio.TaskGroup() as group,
