@@ -24,7 +24,8 @@ from bareboat.sandbox import controlplane
 
 NODE = "offload-bench"
 PATIENCE_S = 600.0
-SETTLE_S = 15.0
+SETTLE_S = 30.0
+IDLE_S = 120.0
 
 
 def a_job(number: int) -> dict[str, Any]:
@@ -110,7 +111,8 @@ async def bursts(count: int, allowed: int, folder: Path) -> dict[str, float]:
         stack.callback(watch.cancel)
         await watching.synced.wait()
         await _until_ready(client, folder / "offload.log")
-        return await _figures(count, allowed, client, seen, door.pid)
+        found = await _figures(count, allowed, client, seen, door.pid)
+        return found | await _idle(cloud_url, door.pid)
 
 
 async def _until_ready(client: clients.Client, log: Path) -> None:
@@ -166,6 +168,15 @@ async def _figures(count: int, allowed: int, client: clients.Client, seen: Seen,
     }
 
 
+async def _idle(cloud_url: str, pid: int) -> dict[str, float]:
+    """What a minute costs in which nothing happens, with all that was let out running."""
+    calls_before, cpu_before, began_s = await burst.calls_to(cloud_url), burst.cpu_s(pid), time.monotonic()
+    await asyncio.sleep(IDLE_S)
+    took_s = time.monotonic() - began_s
+    calls = sum((await burst.calls_to(cloud_url)).values()) - sum(calls_before.values())
+    return {"cloud_calls_per_min": calls * 60 / took_s, "idle_cpu_pct": (burst.cpu_s(pid) - cpu_before) * 100 / took_s}
+
+
 async def races(count: int) -> dict[str, float]:
     async with controlplane.ControlPlane() as sandbox:
         began_s = time.monotonic()
@@ -192,6 +203,7 @@ def show(found: dict[str, float]) -> None:
             "{given_up_to_bound_p50_s:.2f} s median, {given_up_to_bound_p99_s:.2f} s 99 %",
         ),
         ("jobs", "process: memory at most, CPU", "{peak_mib:.0f} MiB, {cpu_s:.1f} s"),
+        ("jobs", "idle: calls to the cloud, CPU", "{cloud_calls_per_min:.1f} a minute, {idle_cpu_pct:.1f} % of a core"),
         ("races", "races with another binder", "{races:.0f}: {won_by_ours:.0f} ours, {won_by_theirs:.0f} theirs"),
         ("races", "in two places", "{in_two_places:.0f}"),
     ]
