@@ -99,7 +99,8 @@ def test_files_volumes_and_init_steps_are_there(shared: stage.Stage) -> None:
 def test_a_pod_lives_through_restarts_of_the_node_with_the_same_process_and_every_line(
     installation: stage.Stage,
 ) -> None:
-    node = installation.node()
+    # With election a killed process's lease has to run out first.
+    node = installation.node(BAREBOAT_LEADER_ELECTION="false")
     pod = _running(installation, "steady", "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.05; done")
     inside = ("exec", "steady", "--", "sh", "-c", "ps -o pid,args | grep -c '[l]ine'")
     began = pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
