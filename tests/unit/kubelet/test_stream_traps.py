@@ -197,6 +197,18 @@ async def test_trap_12_a_refused_connection_ends_without_a_word_and_leaves_the_s
         await client.until(lambda: error in client.ended)
 
 
+async def test_an_idle_forward_ends_when_its_pod_is_gone() -> None:
+    there = {"p"}
+    async with streaming.kubelet(has_pod=lambda namespace, pod, uid: pod in there) as kubelet, an_echo() as port:
+        client = await forwarding(kubelet)
+        await a_pair(client, "1", port)
+        await kubelet.api.clock.advance(30)
+        assert not client.went_away
+        there.clear()
+        await kubelet.api.clock.advance(10)
+        await client.until(lambda: client.went_away)
+
+
 async def test_trap_13_one_connection_that_nobody_reads_holds_the_others_until_it_is_drained() -> None:
     """Inherent to one connection without windows; what matters is that it goes on afterwards."""
     blocked = asyncio.Event()
