@@ -73,3 +73,19 @@ def test_a_machine_that_dies_ends_an_exec_with_an_error(on: ground.Ground) -> No
         on.stage.vast.control("vanish", instance_id=int(machine))
         said = running.end(40)
         assert said.code == 1 and said.out == "begun\n" and said.err, said
+
+
+def test_a_dropped_connection_loses_no_line_of_a_followed_log(on: ground.Ground) -> None:
+    count = "n=0; while true; do n=$((n+1)); echo $n; sleep 0.05; done"
+    on.stage.cluster.create(stage.pod("counts", on.node, count, terminationGracePeriodSeconds=0))
+    machine = int(stage.instance_id(on.stage.cluster.until_phase("counts", "Running", 60)))
+    with on.running(["logs", "-f", "counts"]) as log, on.running(["exec", "counts", "--", "sleep", "100"]) as command:
+        log.until("\n20\n")
+        on.stage.vast.control("ssh/drop", instance_id=machine)
+        broken = command.end()
+        assert broken.code == 1 and "the connection" in broken.err, broken
+        stage.until(lambda: on.run(["exec", "counts", "--", "true"]).code == 0, "reached again")
+        last = int(on.must("logs", "counts", "--tail=1"))
+        log.until(f"\n{last + 20}\n")
+    told = log.seen.splitlines()[: last + 20]
+    assert told == [str(number) for number in range(1, last + 21)]
