@@ -110,9 +110,11 @@ class Stage:
     def explain(self, *flags: str) -> str:
         """What `bareboat offload --explain` prints of this namespace's Jobs, for the node of the first door."""
         done = subprocess.run(
-            [*parts.BAREBOAT, "offload", "--explain", "--nodename", self.doors[0].name, *flags],
-            env=parts.clean_environment()
-            | {"KUBECONFIG": str(self.cluster.kubeconfig), "BAREBOAT_OFFLOAD_NAMESPACES": self.cluster.namespace},
+            [
+                *(*parts.BAREBOAT, "offload", "--explain", "--kubeconfig", str(self.cluster.kubeconfig)),
+                *("--nodename", self.doors[0].name, "--namespaces", self.cluster.namespace, *flags),
+            ],
+            env=parts.clean_environment(),
             capture_output=True,
             text=True,
             timeout=60,

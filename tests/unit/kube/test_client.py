@@ -252,7 +252,7 @@ async def test_a_delete_carries_its_preconditions_and_grace(api: fakeapi.FakeApi
 
 
 async def test_a_binding_carries_uid_version_and_annotations(api: fakeapi.FakeApi, client: clients.Client) -> None:
-    await client.bind("t", "a", "node-1", uid="u", resource_version="5", annotations={"k": "v"})
+    await client.bind("t", "a", "node-1", uid="u", resource_version="5", annotations={"k": "v"}, labels={"l": "w"})
     assert api.requests == [("POST", f"{POD}/binding")]
     body = json.loads(api.bodies[0])
     assert body["target"] == {"apiVersion": "v1", "kind": "Node", "name": "node-1"}
@@ -262,6 +262,7 @@ async def test_a_binding_carries_uid_version_and_annotations(api: fakeapi.FakeAp
         "uid": "u",
         "resourceVersion": "5",
         "annotations": {"k": "v"},
+        "labels": {"l": "w"},
     }
 
 
