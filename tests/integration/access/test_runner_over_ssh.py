@@ -1,6 +1,7 @@
 """The runner on a real machine, through its client: brought, started, heard over drops, asked, stopped."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
@@ -105,6 +106,8 @@ async def test_it_is_asked_beside_its_states_and_without_them(yard: parts.Yard) 
     launch = a_launch("trap 'exit 9' TERM; while :; do sleep 0.05; done", mounts=mounts)
     launch = msgspec.structs.replace(launch, volumes=(documents.Volume("conf"),))
     await on.start(launch, {"conf": [files.File("a", b"one", 0o444)]})
+    async with contextlib.aclosing(on.states()) as first:
+        await heard(first, lambda state: state.containers[0].running is not None)
     apart = await on.usage()
     assert [usage.name for usage in apart.containers] == ["main"]
     told = on.states()

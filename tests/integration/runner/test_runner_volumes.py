@@ -52,7 +52,7 @@ def test_an_empty_volume_is_shared_by_containers_and_init_steps(either_box: boxe
     mount = (Mount("shared", str(at)),)
     step = a_container(name="step", script=f"echo from step >{at}/file", restart="OnFailure", mounts=mount)
     one = a_container(name="one", script=f"cat {at}/file; echo one >{at}/one", mounts=mount)
-    two = a_container(name="two", script=f"until [ -e {at}/one ]; do sleep 0.01; done; cat {at}/one", mounts=mount)
+    two = a_container(name="two", script=f"until [ -s {at}/one ]; do sleep 0.01; done; cat {at}/one", mounts=mount)
     either_box.run_to_end(a_launch(one, two, init=(step,), volumes=(Volume("shared", mode=0o777),)))
     assert (either_box.log("one"), either_box.log("two")) == ("from step\n", "one\n")
 
