@@ -174,7 +174,11 @@ async def _idle(cloud_url: str, pid: int) -> dict[str, float]:
     await asyncio.sleep(IDLE_S)
     took_s = time.monotonic() - began_s
     calls = sum((await burst.calls_to(cloud_url)).values()) - sum(calls_before.values())
-    return {"cloud_calls_per_min": calls * 60 / took_s, "idle_cpu_pct": (burst.cpu_s(pid) - cpu_before) * 100 / took_s}
+    return {
+        "cloud_calls_per_min": calls * 60 / took_s,
+        "idle_cpu_pct": (burst.cpu_s(pid) - cpu_before) * 100 / took_s,
+        "peak_mib": burst.peak_mib(pid),
+    }
 
 
 async def races(count: int) -> dict[str, float]:
