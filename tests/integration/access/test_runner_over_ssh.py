@@ -1,7 +1,6 @@
 """The runner on a real machine, through its client: brought, started, heard over drops, asked, stopped."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
@@ -106,8 +105,7 @@ async def test_it_is_asked_beside_its_states_and_without_them(yard: parts.Yard) 
     launch = a_launch("trap 'exit 9' TERM; while :; do sleep 0.05; done", mounts=mounts)
     launch = msgspec.structs.replace(launch, volumes=(documents.Volume("conf"),))
     await on.start(launch, {"conf": [files.File("a", b"one", 0o444)]})
-    async with contextlib.aclosing(on.states()) as first:
-        await heard(first, lambda state: state.containers[0].running is not None)
+    await _runs(on)
     apart = await on.usage()
     assert [usage.name for usage in apart.containers] == ["main"]
     told = on.states()
@@ -127,6 +125,13 @@ async def test_it_is_asked_beside_its_states_and_without_them(yard: parts.Yard) 
     terminated = last.containers[0].terminated
     assert terminated is not None
     assert terminated.exit_code == 9
+
+
+async def _runs(on: runner.Runner) -> None:
+    """Once the pod's container does; nothing follows it afterwards."""
+    async for state in on.states():
+        if state.containers[0].running is not None:
+            return
 
 
 async def test_a_machine_without_a_pod_says_so(yard: parts.Yard) -> None:
