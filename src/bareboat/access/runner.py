@@ -98,7 +98,7 @@ class Runner:
             raise self._failed("start the pod", done)
         return documents.decode_started(done.stdout)
 
-    async def states(self) -> AsyncIterator[documents.State]:
+    async def states(self) -> AsyncGenerator[documents.State, None]:
         """The runner's state now and at each change, over reconnections, each newer than the one before; ends after one
         that has `ended`. While the machine can't be reached it waits: `machine.connection.problem` says why. Raises
         NothingHere, HostKeyChanged, Gone, and RemoteFailed for a runner that can't be understood."""

@@ -1,6 +1,7 @@
 """The runner on a real machine, through its client: brought, started, heard over drops, asked, stopped."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
@@ -129,9 +130,8 @@ async def test_it_is_asked_beside_its_states_and_without_them(yard: parts.Yard) 
 
 async def _runs(on: runner.Runner) -> None:
     """Once the pod's container does; nothing follows it afterwards."""
-    async for state in on.states():
-        if state.containers[0].running is not None:
-            return
+    async with contextlib.aclosing(on.states()) as told:
+        await heard(told, lambda state: state.containers[0].running is not None)
 
 
 async def test_a_machine_without_a_pod_says_so(yard: parts.Yard) -> None:
