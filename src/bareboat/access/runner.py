@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import posixpath
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bareboat.access import binaries, documents, failures, files, machine, processes
