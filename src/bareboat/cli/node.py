@@ -33,6 +33,7 @@ def command(
     clouds: Annotated[
         str | None, typer.Option("--clouds", "--cloud", help="Default vast. [env BAREBOAT_CLOUDS]")
     ] = None,
+    taint: Annotated[bool, typer.Option(help="Without it any pod may be scheduled to a Node made anew.")] = True,
     gpus: Annotated[int | None, typer.Option(help="nvidia.com/gpu to offer. [env BAREBOAT_GPUS]")] = None,
     pods: Annotated[int | None, typer.Option(help="Pods to take. [env BAREBOAT_PODS]")] = None,
     max_usd_per_hour: Annotated[
@@ -52,6 +53,7 @@ def command(
             node_name=nodename,
             address=address,
             kubelet_port=kubelet_port,
+            taint_key=None if taint else "",
             anonymous_auth=anonymous_auth,
             authentication_token_webhook=authentication_token_webhook,
             authentication_token_webhook_cache_ttl=authentication_token_webhook_cache_ttl,
