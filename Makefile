@@ -18,7 +18,7 @@ SYSTEM = $(KUBECTL) -n kube-system
 ARGS ?=
 DOOR ?=
 N ?=
-ONLY ?= $(patsubst benchmarks/%.py,%,$(wildcard $(addprefix benchmarks/,$(addsuffix .py,burst offers watch provision proxy verbs))))
+ONLY ?= $(patsubst benchmarks/%.py,%,$(wildcard $(addprefix benchmarks/,$(addsuffix .py,burst offers watch provision proxy verbs offload ssh))))
 CODE := src tests benchmarks tools
 FAST := tests/unit tests/contract
 REAL := $(wildcard tests/integration tests/e2e)
@@ -62,7 +62,7 @@ _fast: .venv/.ready
 	$(BIN)/pytest -q -n 2 $(FAST)
 
 bench: .venv/.ready ## Measure (ONLY=burst, offers, watch, provision, proxy or verbs)
-	@for each in $(ONLY); do $(BIN)/python benchmarks/$$each.py $(if $(N),--n $(N)) $(ARGS); done
+	@for each in $(ONLY); do $(BIN)/python -m benchmarks.$$each $(if $(N),--n $(N)) $(ARGS); done
 
 kubectl-table: .venv/.ready ## What comes of 40 command lines (ARGS='cp exec')
 	@$(BIN)/python tests/e2e/kubectl/table.py $(ARGS)
