@@ -106,6 +106,7 @@ class Record:
     refused_generation: int = 0
     stale: bool = False
     told_support: bool = False
+    told_access: str = ""
     told_wait: str = ""
 
     def new_attempt(

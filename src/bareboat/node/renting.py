@@ -218,8 +218,9 @@ class Renting:
     def _tell_problems(self, pod: pods.Pod, record: records.Record, prepared: preparation.Prepared) -> None:
         about = telling.about(pod, container=True)
         unheeded = support.check(pod, prepared.access.access) if not record.told_support else ()
-        if prepared.access.why and not record.told_support:
+        if prepared.access.why and prepared.access.why != record.told_access:
             self._use.recorder.warning(telling.about(pod), "AccessChanged", prepared.access.why)
+            record.told_access = prepared.access.why
         if unheeded:
             self._use.recorder.warning(telling.about(pod), "NotHonoured", support.sentence(unheeded))
         record.told_support = True
