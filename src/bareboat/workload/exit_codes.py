@@ -9,12 +9,23 @@ from collections.abc import Sequence
 
 _TRAILER = re.compile(r"^bareboat: exit (\d{1,3}) attempt (\S+)\s*$")
 # Short: the clouds count the characters of a command.
-_SCRIPT = '"$@"; c=$?; printf "\\nbareboat: exit %s attempt ATTEMPT\\n" $c; exit $c'
+_SCRIPT = (
+    'm=${TMPDIR:-/tmp}/.bareboat-OWNER-ATTEMPT; w=; if [ -s "$m" ]; then read c <"$m"; w=1; else "$@"; c=$?; '
+    '(echo $c >"$m") 2>/dev/null; fi; printf "\\nbareboat: exit %s attempt ATTEMPT\\n" $c; '
+    'while [ "$w" ]; do sleep 3600; done; exit $c'
+)
 
 
-def wrap(command: Sequence[str], args: Sequence[str], attempt: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(command, args) that run `command` + `args` and report how they ended."""
-    return ("/bin/sh",), ("-c", _SCRIPT.replace("ATTEMPT", attempt), "sh", *command, *args)
+def wrap(
+    command: Sequence[str], args: Sequence[str], attempt: str, owner: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(command, args) that run `command` + `args` and report how they ended.
+
+    Where a host starts an ended container again, the work is not done twice: its code is reported again and the
+    container stays idle. That holds as far as the container's disk outlives the restart.
+    """
+    script = _SCRIPT.replace("ATTEMPT", attempt).replace("OWNER", owner)
+    return ("/bin/sh",), ("-c", script, "sh", *command, *args)
 
 
 def find(log: str, attempt: str) -> int | None:

@@ -35,7 +35,7 @@ def build(
     if reports_exit_code(pod):
         if container.working_dir:
             command = ("/bin/sh", "-c", f'cd -- {shlex.quote(container.working_dir)} && exec "$@"', "sh", *command)
-        command, args = exit_codes.wrap(command, args, attempt)
+        command, args = exit_codes.wrap(command, args, attempt, pod.metadata.uid)
     return launches.Launch(
         image=container.image,
         command=command or None,

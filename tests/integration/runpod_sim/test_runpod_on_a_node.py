@@ -61,6 +61,8 @@ def test_a_pod_runs_to_its_end_and_its_exit_code_and_log_are_told(installation: 
     )
     pod = installation.cluster.until_phase(name, "Failed", 60)
     assert stage.terminated(pod)["exitCode"] == 3
+    # Whatever the host did with a container that had ended: the work was done once.
+    assert installation.cluster.kubectl("logs", name).split() == ["begun", "done"]
     stage.until(lambda: not _ours(installation, pod), "its instance is ended")
     assert len(installation.vast.instances(pod)) == 1
 

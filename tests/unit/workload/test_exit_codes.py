@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,17 @@ from bareboat.workload import pod as pods
 
 
 def run(command: list[str], args: list[str] | None = None, attempt: str = "1") -> tuple[int, str]:
-    wrapped, wrapped_args = exit_codes.wrap(command, args or [], attempt)
-    done = subprocess.run([*wrapped, *wrapped_args], capture_output=True, text=True, timeout=20, check=False)
+    wrapped, wrapped_args = exit_codes.wrap(command, args or [], attempt, "uid")
+    with tempfile.TemporaryDirectory() as disk:
+        done = subprocess.run(
+            [*wrapped, *wrapped_args], capture_output=True, text=True, timeout=20, check=False, env=on_disk(disk)
+        )
     return done.returncode, done.stdout
+
+
+def on_disk(folder: str) -> dict[str, str]:
+    """The environment of a container whose disk this is."""
+    return {**os.environ, "TMPDIR": folder}
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 42, 126, 255])
@@ -38,13 +47,40 @@ def test_a_process_killed_by_a_signal_is_128_and_the_signal(number: int) -> None
     assert returned == 128 + number and exit_codes.find(log, "1") == 128 + number
 
 
-def test_a_wrapper_that_is_killed_itself_reports_nothing() -> None:
-    wrapped, args = exit_codes.wrap(["sh", "-c", "echo up; exec sleep 30"], [], "1")
-    with subprocess.Popen([*wrapped, *args], stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
+def test_a_wrapper_that_is_killed_itself_reports_nothing(tmp_path: Path) -> None:
+    wrapped, args = exit_codes.wrap(["sh", "-c", "echo up; exec sleep 30"], [], "1", "uid")
+    with subprocess.Popen(
+        [*wrapped, *args], stdout=subprocess.PIPE, text=True, start_new_session=True, env=on_disk(str(tmp_path))
+    ) as running:
         assert running.stdout is not None and running.stdout.readline() == "up\n"
         os.killpg(running.pid, signal.SIGKILL)
         log, _ = running.communicate(timeout=10)
     assert exit_codes.find(log, "1") is None
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_container_that_its_host_starts_again_reports_again_and_does_nothing_twice(tmp_path: Path, code: int) -> None:
+    wrapped, args = exit_codes.wrap(["sh", "-c", f"echo did it; exit {code}"], [], "1", "uid")
+    first = subprocess.run([*wrapped, *args], capture_output=True, text=True, timeout=20, env=on_disk(str(tmp_path)))
+    assert first.returncode == code and "did it" in first.stdout
+    with subprocess.Popen(
+        [*wrapped, *args], stdout=subprocess.PIPE, text=True, start_new_session=True, env=on_disk(str(tmp_path))
+    ) as again:
+        assert again.stdout is not None
+        said = again.stdout.readline() + again.stdout.readline()
+        assert again.poll() is None, "it has to stay, or it is started for ever"
+        os.killpg(again.pid, signal.SIGKILL)
+    assert "did it" not in said and exit_codes.find(said, "1") == code
+    wrapped, args = exit_codes.wrap(["echo", "new"], [], "2", "uid")
+    done = subprocess.run([*wrapped, *args], capture_output=True, text=True, timeout=20, env=on_disk(str(tmp_path)))
+    assert "new" in done.stdout, "another attempt is another piece of work"
+
+
+def test_a_disk_that_can_not_be_written_keeps_nobody_from_working(tmp_path: Path) -> None:
+    wrapped, args = exit_codes.wrap(["echo", "done"], [], "1", "uid")
+    nowhere = on_disk(str(tmp_path / "is" / "not" / "there"))
+    done = subprocess.run([*wrapped, *args], capture_output=True, text=True, timeout=20, env=nowhere)
+    assert done.returncode == 0 and done.stderr == "" and exit_codes.find(done.stdout, "1") == 0
 
 
 @pytest.mark.parametrize("word", ["a b", "$HOME", "`id`", "'", '"', "\\n", "*", ";exit 9", "--", "%s%d", "é\n"])
@@ -107,14 +143,18 @@ def test_the_working_directory_is_entered_and_the_code_kept(name: str, tmp_path:
     (tmp_path / name).mkdir()
     folder = str(tmp_path / name)
     command, args = built(pods.Container(image="x", command=["sh", "-c", "pwd; exit 5"], working_dir=folder))
-    done = subprocess.run([*command, *args], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        [*command, *args], capture_output=True, text=True, timeout=20, check=False, env=on_disk(str(tmp_path))
+    )
     assert exit_codes.strip(done.stdout) == folder + "\n" and done.returncode == 5
     assert exit_codes.find(done.stdout, "1") == 5
 
 
-def test_a_working_directory_that_is_not_there_fails_and_says_so() -> None:
+def test_a_working_directory_that_is_not_there_fails_and_says_so(tmp_path: Path) -> None:
     command, args = built(pods.Container(image="x", command=["pwd"], working_dir="/no/such/folder"))
-    done = subprocess.run([*command, *args], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        [*command, *args], capture_output=True, text=True, timeout=20, check=False, env=on_disk(str(tmp_path))
+    )
     assert done.returncode not in (0, 127) and "/no/such/folder" in done.stderr
     assert exit_codes.find(done.stdout, "1") == done.returncode
 
