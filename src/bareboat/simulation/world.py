@@ -55,7 +55,11 @@ class Host:
         return any(start_s <= at_s < end_s for start_s, end_s in self.outages)
 
     def go_down(self, from_s: float, until_s: float) -> None:
-        self.outages.append((from_s, until_s))
+        """Joined with the outages that it meets, so that no second without service counts twice."""
+        met = [each for each in self.outages if each[0] <= until_s and from_s <= each[1]]
+        apart = [each for each in self.outages if each not in met]
+        met.append((from_s, until_s))
+        self.outages = [*apart, (min(start_s for start_s, _ in met), max(end_s for _, end_s in met))]
 
     def come_back(self, at_s: float) -> None:
         """Ends every outage that lasts now, and forgets those to come."""

@@ -117,7 +117,7 @@ async def test_quotas_are_kept_to_as_the_answers_tell_them() -> None:
 
 
 async def test_what_ends_costs_may_use_the_last_calls_of_a_quota() -> None:
-    async with rigs.simulated(switches={"rate_limits": True, "per_minute": 12}, limited=True, patience_s=0.2) as rig:
+    async with rigs.simulated(switches={"rate_limits": True, "per_minute": 12}, limited=True, patience_s=2.0) as rig:
         bought = await _rented(rig)
         with pytest.raises((errors.Throttled, errors.CloudDown)):
             for _ in range(12):

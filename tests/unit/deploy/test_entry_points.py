@@ -46,4 +46,4 @@ def test_image_is_named_after_the_registry_that_was_given() -> None:
 
 
 def test_benchmarks_can_be_run_one_by_one_and_sized() -> None:
-    assert "benchmarks/$each.py --n 7" in _make("-n", "-o", ".venv/.ready", "bench", "ONLY=watch", "N=7")
+    assert "-m benchmarks.$each --n 7" in _make("-n", "-o", ".venv/.ready", "bench", "ONLY=watch", "N=7")

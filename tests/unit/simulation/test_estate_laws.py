@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bareboat.plumbing import clock as clocks
@@ -57,6 +57,7 @@ STEPS = st.lists(st.tuples(DEEDS, st.integers(0, 7), st.floats(0.1, 2000)), min_
 CATALOG = images.Catalog()
 
 
+@example(steps=[("rent", 0, 50.0), ("down", 0, 100.0), ("down", 0, 100.0), ("up", 0, 100.0)], nasty=False)
 @given(steps=STEPS, nasty=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_gpus_are_never_let_twice_and_every_dollar_is_accounted_for(
