@@ -99,6 +99,8 @@ def deployed(sandbox: controlplane.ControlPlane, tmp_path: Path) -> Iterator[Ins
         recording.recorded(sandbox) as (url, requests),
     ):
         try:
+            # As on a cluster that has never seen a node: other tests share this one.
+            cluster.kubectl("-n", "kube-system", "delete", "secret", "bareboat-ssh", "--ignore-not-found")
             make("deploy", kubectl=kubectl, home=tmp_path, api_key=vast.key)
             make("deploy", kubectl=kubectl, home=tmp_path)
             token = cluster.kubectl("-n", "kube-system", "create", "token", "virtual-kubelet-vast").strip()
