@@ -18,10 +18,9 @@ import yarl
 import bareboat
 from bareboat.clouds.runpod import failures, pace
 from bareboat.core import errors
-from bareboat.plumbing import backoff
+from bareboat.plumbing import backoff, sent_once
 from bareboat.plumbing import clock as clocks
 
-_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 # What was decided on stock of a minute ago is decided again rather than done.
 _LONGEST_QUEUE_S = 30.0
 
@@ -32,10 +31,6 @@ class NotSent(Exception):
 
 class Lost(Exception):
     """The request may have arrived; no whole answer came back."""
-
-
-class _Broken(Exception):
-    """The connection broke under a request that may have arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +56,6 @@ class Call:
 
     def __str__(self) -> str:
         return f"{self.api} {self.method} {self.path}".rstrip()
-
-
-async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Hides a broken connection from aiohttp, which else repeats some requests by itself."""
-    try:
-        return await handler(request)
-    except _NEVER_SENT:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _Broken(str(error) or type(error).__name__) from error
 
 
 class Api:
@@ -168,7 +153,7 @@ class Api:
                     return response
                 async with response:
                     answer = failures.Answer(response.status, await response.read(), _after_s(response))
-        except (aiohttp.ClientError, _Broken, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, sent_once.Broken, TimeoutError, OSError) as error:
             raise errors.CloudDown(failures.CLOUD, f"{call} could not be opened: {self._redacted(error)}") from None
         failure = failures.of(answer, self._key)
         if failure is None:
@@ -221,11 +206,11 @@ class Api:
             ):
                 answer = failures.Answer(response.status, await response.read(), _after_s(response))
                 self._paces[call.api].told(response.headers)
-        except _NEVER_SENT as error:
+        except sent_once.NEVER_SENT as error:
             raise NotSent(f"can't reach {call.api} of RunPod: {self._redacted(error)}") from None
         except TimeoutError:
             raise Lost(f"no answer to {call} within {time.monotonic() - started_s:.0f} s") from None
-        except (aiohttp.ClientError, _Broken, OSError) as error:
+        except (aiohttp.ClientError, sent_once.Broken, OSError) as error:
             raise Lost(f"the connection broke during {call}: {self._redacted(error)}") from None
         if answer.status == 429:
             self._paces[call.api].refused(answer.after_s)
@@ -241,7 +226,7 @@ class Api:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                middlewares=(_never_twice,),
+                middlewares=(sent_once.never_twice,),
             )
         return self._session
 

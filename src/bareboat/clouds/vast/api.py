@@ -16,10 +16,9 @@ import yarl
 import bareboat
 from bareboat.clouds.vast import failures, routes
 from bareboat.core import errors
-from bareboat.plumbing import backoff, ratelimit
+from bareboat.plumbing import backoff, ratelimit, sent_once
 from bareboat.plumbing import clock as clocks
 
-_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 # What was decided on offers of a minute ago is decided again rather than done.
 _LONGEST_QUEUE_S = 30.0
 _MAX_TEXT_BYTES = 8 * 1024 * 1024
@@ -31,20 +30,6 @@ class NotSent(Exception):
 
 class Lost(Exception):
     """The request may have arrived; no whole answer came back."""
-
-
-class _Broken(Exception):
-    """The connection broke under a request that may have arrived."""
-
-
-async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Hides a broken connection from aiohttp, which else repeats the request by itself, a rent call (PUT) included."""
-    try:
-        return await handler(request)
-    except _NEVER_SENT:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _Broken(str(error) or type(error).__name__) from error
 
 
 class Api:
@@ -139,7 +124,7 @@ class Api:
                     if len(text) > _MAX_TEXT_BYTES:
                         del text[: len(text) - _MAX_TEXT_BYTES]
                 return text.decode(errors="replace")
-        except (aiohttp.ClientError, _Broken, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, sent_once.Broken, TimeoutError, OSError) as error:
             why = f"the host of the logs could not be read: {self._redacted(error)}"
             raise errors.CloudDown(failures.CLOUD, why) from None
 
@@ -200,12 +185,12 @@ class Api:
                 ) as response,
             ):
                 return failures.Answer(response.status, await response.read())
-        except _NEVER_SENT as error:
+        except sent_once.NEVER_SENT as error:
             raise NotSent(f"can't reach {self._base}: {self._redacted(error)}") from None
         except TimeoutError:
             took_s = time.monotonic() - started_s
             raise Lost(f"no answer to {route.name} from {self._base} within {took_s:.0f} s") from None
-        except (aiohttp.ClientError, _Broken, OSError) as error:
+        except (aiohttp.ClientError, sent_once.Broken, OSError) as error:
             raise Lost(f"the connection to {self._base} broke during {route.name}: {self._redacted(error)}") from None
 
     def _url(self, route: routes.Route, subject: str, query: Mapping[str, Any] | None) -> yarl.URL:
@@ -236,7 +221,7 @@ class Api:
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(10.0, self._timeout_s)),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                middlewares=(_never_twice,),
+                middlewares=(sent_once.never_twice,),
             )
         return self._session
 
