@@ -8,60 +8,18 @@ from aiohttp import web
 
 from bareboat.clouds.runpod.sim import faults as catalogue
 from bareboat.clouds.runpod.sim import pods, replies, switches
-from bareboat.plumbing import clock as clocks
-from bareboat.simulation import clock as simulated
-from bareboat.simulation import faults, faultscript, rentals
+from bareboat.simulation import faults, hand, rentals
 
 if TYPE_CHECKING:
     from bareboat.clouds.runpod.sim import simulator
 
-FOREVER_S = 1e12
 
-
-class NotThere(LookupError):
-    """The pod that a control names does not exist (any more)."""
-
-
-class Control:
+class Control(hand.Hand):
     """Every method takes effect at once, at the simulation's present. Pods are named by RunPod's ids."""
 
     def __init__(self, sim: "simulator.Simulator") -> None:
+        super().__init__(sim, catalogue.CATALOGUE)
         self._sim = sim
-
-    # -- time
-
-    async def advance(self, seconds: float) -> None:
-        """Moves the clock on by simulated seconds; impossible with a clock that only real time moves."""
-        clock = self._sim.estate.clock
-        if not isinstance(clock, clocks.ManualClock | simulated.SimulatedClock):
-            raise ValueError(f"a {type(clock).__name__} can't be advanced")
-        await clock.advance(seconds)
-        self._sim.estate.now()
-
-    def set_speed(self, speed: float) -> None:
-        clock = self._sim.estate.clock
-        if not isinstance(clock, simulated.SimulatedClock):
-            raise ValueError(f"a {type(clock).__name__} has no speed to change")
-        clock.set_speed(speed)
-
-    # -- faults and switches
-
-    def add_fault(self, name: str, rule: Any = None) -> None:
-        """Adds a rule in the script's words; without one the fault strikes at the next opportunity, once.
-
-        Raises faults.BadScript.
-        """
-        parsed = faultscript.parse_rule(name, {"count": 1} if rule is None else rule, catalogue.CATALOGUE)
-        self._sim.estate.faults.add(parsed)
-        if parsed.at_s is not None:
-            self._sim.schedule(parsed)
-
-    def clear_faults(self, name: str | None = None) -> None:
-        self._sim.estate.faults.clear(name)
-
-    def switch(self, **values: Any) -> None:
-        """Raises switches.BadSwitch."""
-        self._sim.switches.change(values)
 
     # -- stock
 
@@ -95,26 +53,9 @@ class Control:
         """A spot pod loses its GPUs to a higher bid."""
         self._sim.estate.outbid(self._rental(pod_id), self._sim.estate.now())
 
-    def host_down(self, pod_id: str, for_s: float = FOREVER_S) -> None:
+    def host_down(self, pod_id: str, for_s: float = hand.FOREVER_S) -> None:
         """The machine of a pod loses touch."""
         self._sim.estate.host_down(self._rental(pod_id).host.machine_id, for_s)
-
-    # -- the account
-
-    def set_credit(self, usd: float) -> None:
-        """What is left to spend from now on."""
-        estate = self._sim.estate
-        now_s = estate.now()
-        estate.credit_given_usd = usd + estate.ledger.spent_by(now_s).total
-        estate.check_credit(now_s)
-
-    def revoke_key(self, key: str | None = None) -> None:
-        """One API key, or all of the account."""
-        keys = self._sim.account.api_keys
-        keys.difference_update({key} if key else set(keys))
-
-    def add_key(self, key: str) -> None:
-        self._sim.account.api_keys.add(key)
 
     # -- reading
 
@@ -139,7 +80,7 @@ class Control:
     def _rental(self, pod_id: str) -> rentals.Rental:
         rental = self._sim.pods.known(pod_id)
         if rental is None:
-            raise NotThere(f"there is no pod {pod_id}")
+            raise hand.NotThere(f"there is no pod {pod_id}")
         return rental
 
 
@@ -181,7 +122,7 @@ class Routes:
             return _bad(f"{name}: {error}")
         except replies.Refused as error:
             return _bad(error.detail)
-        except (faults.BadScript, switches.BadSwitch, NotThere, ValueError) as error:
+        except (faults.BadScript, switches.BadSwitch, hand.NotThere, ValueError) as error:
             return _bad(str(error))
         return replies.as_json({"ok": True, "now_s": self._sim.estate.clock.now_s()})
 

@@ -7,66 +7,24 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from bareboat.clouds.vast.sim import replies, switches
-from bareboat.plumbing import clock as clocks
-from bareboat.simulation import clock as simulated
-from bareboat.simulation import faults, faultscript, rentals
+from bareboat.simulation import faults, hand, rentals
 
 if TYPE_CHECKING:
     from bareboat.clouds.vast.sim import simulator
 
-FOREVER_S = 1e12
 DAY_S = 86_400.0
 
 
-class NotThere(LookupError):
-    """The instance, machine or ask that a control names does not exist (any more)."""
-
-
-class Control:
+class Control(hand.Hand):
     """Every method takes effect at once, at the simulation's present."""
 
     def __init__(self, sim: "simulator.Simulator") -> None:
+        super().__init__(sim, faults.VAST)
         self._sim = sim
-
-    # -- time
-
-    async def advance(self, seconds: float) -> None:
-        """Moves the clock on by simulated seconds; impossible with a clock that only real time moves."""
-        clock = self._sim.estate.clock
-        if not isinstance(clock, clocks.ManualClock | simulated.SimulatedClock):
-            raise ValueError(f"a {type(clock).__name__} can't be advanced")
-        await clock.advance(seconds)
-        self._sim.estate.now()
-
-    def set_speed(self, speed: float) -> None:
-        clock = self._sim.estate.clock
-        if not isinstance(clock, simulated.SimulatedClock):
-            raise ValueError(f"a {type(clock).__name__} has no speed to change")
-        clock.set_speed(speed)
-
-    # -- faults and switches
-
-    def add_fault(self, name: str, rule: Any = None) -> None:
-        """Adds a rule in the script's words; without one the fault strikes at the next opportunity, once.
-
-        Raises faults.BadScript.
-        """
-        line = {"count": 1} if rule is None else rule
-        parsed = faultscript.parse_rule(name, line)
-        self._sim.estate.faults.add(parsed)
-        if parsed.at_s is not None:
-            self._sim.schedule(parsed)
-
-    def clear_faults(self, name: str | None = None) -> None:
-        self._sim.estate.faults.clear(name)
-
-    def switch(self, **values: Any) -> None:
-        """Raises switches.BadSwitch."""
-        self._sim.switches.change(values)
 
     # -- hosts and the market
 
-    def host_down(self, machine_id: int, for_s: float = FOREVER_S) -> None:
+    def host_down(self, machine_id: int, for_s: float = hand.FOREVER_S) -> None:
         self._host(machine_id)
         self._sim.estate.host_down(machine_id, for_s)
 
@@ -78,7 +36,7 @@ class Control:
         """Somebody else rents exactly this offer."""
         ask = self._sim.estate.market.find(ask_id, self._sim.estate.now())
         if ask is None:
-            raise NotThere(f"there is no offer {ask_id}")
+            raise hand.NotThere(f"there is no offer {ask_id}")
         self._sim.estate.market.retire(ask)
 
     def take_all_offers(self, machine_id: int | None = None) -> None:
@@ -148,23 +106,6 @@ class Control:
         """Bytes that are billed as bandwidth."""
         self._rental(instance_id).add_traffic(down_gb, up_gb)
 
-    # -- the account
-
-    def set_credit(self, usd: float) -> None:
-        """What is left to spend from now on."""
-        estate = self._sim.estate
-        now_s = estate.now()
-        estate.credit_given_usd = usd + estate.ledger.spent_by(now_s).total
-        estate.check_credit(now_s)
-
-    def revoke_key(self, key: str | None = None) -> None:
-        """One API key, or all of the account."""
-        keys = self._sim.account.api_keys
-        keys.difference_update({key} if key else set(keys))
-
-    def add_key(self, key: str) -> None:
-        self._sim.account.api_keys.add(key)
-
     # -- reading
 
     def world(self) -> dict[str, Any]:
@@ -190,13 +131,13 @@ class Control:
         self._sim.estate.now()
         rental = self._sim.estate.rental(int(instance_id))
         if rental is None:
-            raise NotThere(f"there is no instance {instance_id}")
+            raise hand.NotThere(f"there is no instance {instance_id}")
         return rental
 
     def _host(self, machine_id: int) -> Any:
         host = self._sim.estate.market.hosts.get(int(machine_id))
         if host is None:
-            raise NotThere(f"there is no machine {machine_id}")
+            raise hand.NotThere(f"there is no machine {machine_id}")
         return host
 
 
@@ -260,7 +201,7 @@ class Routes:
                 await done
         except TypeError as error:
             return _bad(f"{name}: {error}")
-        except (faults.BadScript, switches.BadSwitch, NotThere, ValueError) as error:
+        except (faults.BadScript, switches.BadSwitch, hand.NotThere, ValueError) as error:
             return _bad(str(error))
         return replies.as_json({"ok": True, "now_s": self._sim.estate.clock.now_s()})
 
