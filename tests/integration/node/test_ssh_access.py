@@ -52,7 +52,7 @@ def test_files_volumes_and_init_steps_are_there(shared: stage.Stage) -> None:
         _ssh(
             "furnished",
             shared,
-            "cat /work/made; exec sleep 100000",
+            "cat /scratch/made; exec sleep 100000",
             container={
                 "env": [
                     {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "hidden", "key": "password"}}},
@@ -61,15 +61,15 @@ def test_files_volumes_and_init_steps_are_there(shared: stage.Stage) -> None:
                 "volumeMounts": [
                     {"name": "settings", "mountPath": "/etc/settings"},
                     {"name": "hidden", "mountPath": "/etc/one", "subPath": "password"},
-                    {"name": "work", "mountPath": "/work"},
+                    {"name": "work", "mountPath": "/scratch"},
                 ],
             },
             initContainers=[
                 {
                     "name": "before",
                     "image": "busybox:1.36",
-                    "command": ["sh", "-c", "echo prepared > /work/made"],
-                    "volumeMounts": [{"name": "work", "mountPath": "/work"}],
+                    "command": ["sh", "-c", "echo prepared > /scratch/made"],
+                    "volumeMounts": [{"name": "work", "mountPath": "/scratch"}],
                 }
             ],
             volumes=[
